@@ -49,6 +49,7 @@ def check_tiles(
 
     Args:
         tiles: modality -> array, and `<SERIES>_DATES` -> dates; see `Engine.predict`.
+        manifest: what the plan takes.
         voids: modality -> boolean array, True where a pixel is void.
         primed: modalities whose features are known already and must not be given again.
 
@@ -72,7 +73,7 @@ def check_tiles(
     sizes = {name: len(batch) for name, batch in batches.items()}
     if len(set(sizes.values())) > 1:
         raise TileError(f"modalities have different batch sizes {sizes}; give the same number of tiles for each")
-    count = next(iter(sizes.values()), 1 if primed else 0)
+    count = next(iter(sizes.values()), 0)
     return [{name: batch[index] for name, batch in batches.items()} for index in range(count)]
 
 
@@ -187,6 +188,6 @@ def _void(modality: Modality, void: Any, shape: tuple[int, ...]) -> NDArray[np.b
     mask = np.asarray(void)
     if mask.dtype != np.bool_ or mask.shape != shape:
         raise TileError(
-            f"voids of {modality.name} are {mask.dtype} of shape {mask.shape}, expected bool of shape {shape}, True where void"
+            f"voids of {modality.name} are {mask.dtype} of shape {mask.shape}, expected bool of shape {shape}"
         )
     return mask

@@ -1,0 +1,50 @@
+# make demo | test | check | bench, and nothing to know besides.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME_VENV := .venv-runtime
+
+# pip builds the extension; its sources are what a rebuild depends on.
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
+PYTHON_FOLDERS := engine kernels trainer benchmarks tests
+
+.PHONY: demo test check bench format clean
+
+demo: $(RUNTIME_VENV)/installed
+	$(RUNTIME_VENV)/bin/uperfuse demo models/uperfuse-small.plan --out out/demo
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed
+	$(BIN)/ruff check $(PYTHON_FOLDERS)
+	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
+	$(BIN)/mypy engine kernels trainer benchmarks
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h
+	$(BIN)/python -m pytest -q tests/test_layout.py
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.classify
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix $(PYTHON_FOLDERS)
+	$(BIN)/ruff format $(PYTHON_FOLDERS)
+	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h
+
+clean:
+	rm -rf $(VENV) $(RUNTIME_VENV) build dist out
+
+# Development: everything, editable, so that a change is seen at once.
+$(VENV)/installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# What a user installs: no PyTorch.
+$(RUNTIME_VENV)/installed: $(SOURCES) $(shell find engine -name '*.py')
+	test -x $(RUNTIME_VENV)/bin/python || $(PYTHON) -m venv $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(RUNTIME_VENV)/bin/python -m pip install --quiet .
+	touch $@

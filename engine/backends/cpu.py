@@ -1,0 +1,206 @@
+"""The CPU back end: every segment is an OpenVINO model of fixed shape for one tile.
+
+One tile at a time keeps the result independent of how tiles are batched, bit for bit, and on a CPU costs nothing:
+one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from ..errors import BackendError
+from ..plan.manifest import Manifest
+from ..plan.plan import Plan
+from .base import Pyramid
+from .cpu_graphs import decode_graph, fix_shapes, fusion_graph, level_shapes
+
+__all__ = ["CpuBackend"]
+
+_PRECISIONS = {"float32": "f32", "bf16": "bf16"}
+
+
+class CpuBackend:
+    """Segments of one plan on the processor.
+
+    Args:
+        plan: an open plan.
+        precision: "auto" (bf16 where the processor has it), "float32" or "bf16".
+        threads: processor threads; None takes all that this process may use.
+
+    Raises:
+        BackendError: the precision is unknown or the processor lacks it, or a segment cannot be compiled.
+    """
+
+    device = "cpu"
+
+    def __init__(self, plan: Plan, *, precision: str, threads: int | None) -> None:
+        self._core = ov.Core()
+        self._manifest = plan.manifest
+        self._plan = plan
+        self.precision, why = _choose_precision(self._core, precision)
+        self.threads = threads if threads is not None else len(os.sched_getaffinity(0))
+        if self.threads < 1:
+            raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
+        name = self._core.get_property("CPU", "FULL_DEVICE_NAME").strip()
+        self.reasons = (f"runs on the processor ({name}, {self.threads} threads)", why)
+        self._series_lock = threading.Lock()
+        self._series: dict[tuple[str, int], ov.CompiledModel] = {}
+        self._compiled = self._compile_all()
+        self._stand_ins = {m.name: self._run_constants(m.name) for m in plan.manifest.modalities if m.may_be_absent}
+        self._idle: queue.SimpleQueue[CpuSession] = queue.SimpleQueue()
+
+    @contextmanager
+    def session(self) -> Iterator[CpuSession]:
+        """A session that no other thread uses until it is given back."""
+        try:
+            session = self._idle.get_nowait()
+        except queue.Empty:
+            session = CpuSession(self)
+        try:
+            yield session
+        finally:
+            self._idle.put(session)
+
+    def stand_in(self, modality: str) -> Pyramid:
+        """Learned maps [1, C, 1, 1] of `modality`, stretched to its own sizes."""
+        return self._stand_ins[modality]
+
+    def close(self) -> None:
+        """Drop sessions and compiled models."""
+        while not self._idle.empty():
+            self._idle.get_nowait()
+        self._compiled.clear()
+        self._series.clear()
+
+    def compiled(self, name: str) -> ov.CompiledModel:
+        """Compiled model `encoder:<IMAGE>`, `fusion` or `decode:<TASK>`."""
+        return self._compiled[name]
+
+    def compiled_series(self, modality: str, dates: int) -> ov.CompiledModel:
+        """Compiled encoder of a series for one bucket of dates; compiled at the first series of that length."""
+        with self._series_lock:
+            key = (modality, dates)
+            if key not in self._series:
+                model = self._read(f"encoder:{modality}")
+                self._series[key] = self._compile(fix_shapes(model, batch=1, dates=dates), key=f"{modality}:{dates}")
+            return self._series[key]
+
+    def _compile_all(self) -> dict[str, ov.CompiledModel]:
+        compiled = {}
+        for modality in self._manifest.modalities:
+            if modality.kind == "image":
+                name = f"encoder:{modality.name}"
+                compiled[name] = self._compile(fix_shapes(self._read(name), batch=1), key=name)
+        others = [m.name for m in self._manifest.modalities if m.name != self._manifest.base]
+        if others:
+            compiled["fusion"] = self._compile(fusion_graph(self._manifest, others), key="fusion")
+        for task in self._manifest.tasks:
+            name = f"decode:{task.name}"
+            compiled[name] = self._compile(decode_graph(self._read(name), self._manifest), key=name)
+        return compiled
+
+    def _read(self, segment: str) -> ov.Model:
+        data = self._plan.member(self._manifest.segment(segment).member)
+        try:
+            return self._core.read_model(io.BytesIO(data))
+        except RuntimeError as error:
+            raise BackendError(f"segment {segment} is not a graph that OpenVINO reads: {_first_line(error)}") from error
+
+    def _compile(self, model: ov.Model, *, key: str) -> ov.CompiledModel:
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
+            "INFERENCE_NUM_THREADS": self.threads,
+            "CACHE_DIR": str(cache_folder()),
+        }
+        try:
+            return self._core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise BackendError(f"{key} cannot be compiled by OpenVINO: {_first_line(error)}") from error
+
+    def _run_constants(self, modality: str) -> Pyramid:
+        compiled = self._compile(self._read(f"absent:{modality}"), key=f"absent:{modality}")
+        request = compiled.create_infer_request()
+        request.infer()
+        maps = [np.array(request.get_output_tensor(index).data) for index in range(len(compiled.outputs))]
+        shapes = level_shapes(self._manifest, modality)
+        return tuple(
+            np.ascontiguousarray(np.broadcast_to(level, shape)) for level, shape in zip(maps, shapes, strict=True)
+        )
+
+
+class CpuSession:
+    """One thread's requests; segments hand tensors to each other without a copy."""
+
+    def __init__(self, backend: CpuBackend) -> None:
+        self._backend = backend
+        self._requests: dict[tuple[str, int], ov.InferRequest] = {}
+
+    def encode_image(self, modality: str, pixels: NDArray[np.float32]) -> Pyramid:
+        """See `Session.encode_image`."""
+        return self._run(f"encoder:{modality}", 0, pixels)
+
+    def encode_series(
+        self, modality: str, pixels: NDArray[np.float32], days: NDArray[np.float32], mask: NDArray[np.float32]
+    ) -> Pyramid:
+        """See `Session.encode_series`."""
+        return self._run(f"encoder:{modality}", pixels.shape[1], pixels, days, mask)
+
+    def fuse(self, pyramids: dict[str, Pyramid]) -> Pyramid:
+        """See `Session.fuse`."""
+        return self._run("fusion", 0, *(level for pyramid in pyramids.values() for level in pyramid))
+
+    def decode(self, task: str, base: Pyramid, rest: Pyramid) -> NDArray[np.float32]:
+        """See `Session.decode`."""
+        return self._run(f"decode:{task}", 0, *base, *rest)[0]
+
+    def _run(self, name: str, dates: int, *inputs: NDArray[np.float32]) -> Pyramid:
+        request = self._request(name, dates)
+        for index, array in enumerate(inputs):
+            request.set_input_tensor(index, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
+        request.start_async()
+        request.wait()
+        return tuple(request.get_output_tensor(index).data for index in range(len(request.model_outputs)))
+
+    def _request(self, name: str, dates: int) -> ov.InferRequest:
+        key = (name, dates)
+        if key not in self._requests:
+            modality = name.partition(":")[2]
+            compiled = self._backend.compiled_series(modality, dates) if dates else self._backend.compiled(name)
+            self._requests[key] = compiled.create_infer_request()
+        return self._requests[key]
+
+
+def cache_folder() -> Path:
+    """The user's folder for compiled graphs."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "uperfuse" / "openvino"
+
+
+def _choose_precision(core: ov.Core, asked: str) -> tuple[str, str]:
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if asked == "auto":
+        if has_bf16:
+            return "bf16", "in bf16, which the processor multiplies natively"
+        return "float32", "in float32: the processor has no bf16 instructions"
+    if asked not in _PRECISIONS:
+        raise BackendError(f"precision is {asked!r}, expected auto, {' or '.join(_PRECISIONS)}")
+    if asked == "bf16" and not has_bf16:
+        raise BackendError("precision is bf16, but the processor has no bf16 instructions; use precision='float32'")
+    return asked, f"in {asked}, as asked"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+

@@ -1,0 +1,48 @@
+"""`uperfuse export`: the one command that needs the trainer, and so PyTorch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..errors import CheckpointError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `export` to the command line."""
+    app.command("export")(_export)
+
+
+def _export(
+    checkpoint: Annotated[Path, typer.Argument(help="Weights as .safetensors.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The plan to write.", show_default=False)],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with what keys and shapes cannot tell: bands, statistics, classes.", show_default=False),
+    ] = None,
+    tile_px: Annotated[
+        int | None, typer.Option(help="Side of a tile in pixels of the first image.", show_default="as trained")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the network.", show_default="from the file's name")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plan.")] = False,
+) -> None:
+    """Turn a checkpoint into one plan file, checked against PyTorch float32."""
+    try:
+        export = import_module("uperfuse.trainer.export")
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"export needs {error.name}, which is not installed; run pip install 'uperfuse[train]' on a machine with PyTorch"
+        ) from error
+    console = Console()
+    report = export.export_checkpoint(
+        checkpoint, out=out, config=config, tile_px=tile_px, name=name, overwrite=overwrite, say=console.print
+    )
+    console.print(f"{out}: {report.size / 1e6:.1f} MB, plan {report.plan_hash[:12]}")

@@ -1,0 +1,236 @@
+"""The engine: a plan, loaded on a device, that turns tiles into maps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Backend, Session, select_backend
+from .classify import Classifier
+from .errors import BackendError, TileError
+from .plan.manifest import Manifest
+from .plan.plan import Plan
+from .prediction import Prediction
+from .steps import Features, Steps
+from .tiles import Tile, check_tiles
+
+if TYPE_CHECKING:
+    from .rasters import MapSummary, Scene
+
+__all__ = ["Engine", "Primed"]
+
+Grid = Literal["label", "base"]
+
+
+class Engine:
+    """A plan that is ready to predict; safe to use from several threads.
+
+    Example:
+        >>> with Engine.load(plan_path) as engine:
+        ...     prediction = engine.predict(tiles)
+        >>> prediction.labels["AERIAL_LABEL-COSIA"].shape
+        (1, 512, 512)
+    """
+
+    def __init__(self, plan: Plan, backend: Backend) -> None:
+        self._plan: Plan | None = plan
+        self._backend = backend
+        self._steps = Steps(plan.manifest, backend)
+        self.manifest: Manifest = plan.manifest
+        self.plan_hash: str = plan.hash
+        grids: tuple[Grid, ...] = ("label", "base")
+        self._classifiers = {grid: Classifier(plan.manifest, grid=grid, threads=backend.threads) for grid in grids}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+    ) -> Engine:
+        """Open a plan, check every byte of it, and compile it.
+
+        Args:
+            path: a `.plan` file.
+            device: "auto" takes the best device there is; a device named is used or refused, never swapped.
+            precision: "auto" (the fastest the device multiplies natively), "float32" or "bf16".
+            threads: processor threads; None takes all that this process may use.
+
+        Raises:
+            PlanError: the file breaks a rule of the format.
+            BackendError: the device or the precision cannot serve.
+        """
+        plan = Plan.open(Path(path))
+        try:
+            return cls(plan, select_backend(plan, device=device, precision=precision, threads=threads))
+        except BaseException:
+            plan.close()
+            raise
+
+    @property
+    def plan(self) -> Plan:
+        """The open plan.
+
+        Raises:
+            BackendError: the engine was closed.
+        """
+        if self._plan is None:
+            raise BackendError("the engine is closed; load the plan again")
+        return self._plan
+
+    @property
+    def precision(self) -> str:
+        """Precision that the back end computes in: "float32" or "bf16"."""
+        return self._backend.precision
+
+    def predict(
+        self,
+        tiles: Mapping[str, Any],
+        *,
+        voids: Mapping[str, Any] | None = None,
+        logits: bool = False,
+        grid: Grid = "label",
+    ) -> Prediction:
+        """Map a batch of tiles.
+
+        The result of a tile does not depend on the tiles beside it, bit for bit.
+
+        Args:
+            tiles: modality -> raw digital numbers in the plan's bands and dtype. Images: [B, C, Y, X], or [C, Y, X]
+                for one tile. Series: a list of B arrays [T, C, Y, X] with any number of dates each, or one such
+                array; their dates under `<SENSOR>_DATES` as arrays [T] of `datetime64` or of days from the plan's
+                reference date. T may be 0 where no acquisition is clear.
+            voids: modality -> True where a pixel is void: [B, Y, X], or a list of [T, Y, X]. A void pixel enters the
+                network as the mean; where the base image is void the map is 255.
+            logits: also return logits at the size of the labels.
+            grid: "label" for maps of `manifest.label_px`, "base" for the base modality's own pixels.
+
+        Returns:
+            Labels, confidence in percent and, if asked for, logits of every task.
+
+        Raises:
+            TileError: names modality, axis, got and expected; or NaN at pixels that no mask calls void.
+        """
+        records = check_tiles(tiles, manifest=self.plan.manifest, voids=voids)
+        return self._map(records, [None] * len(records), logits=logits, grid=grid)
+
+    def prime(self, tiles: Mapping[str, Any], *, voids: Mapping[str, Any] | None = None) -> Primed:
+        """Run the encoders of what is known before the rest arrives.
+
+        Args:
+            tiles: a batch of tiles of some of the modalities, as `predict` takes them.
+            voids: as `predict` takes them.
+
+        Returns:
+            A context whose `predict` takes the other modalities and equals one call with all of them.
+
+        Raises:
+            TileError: as `predict`.
+        """
+        names = tuple(m.name for m in self.manifest.modalities if m.name in tiles)
+        if not names:
+            raise TileError(f"nothing to prime, expected some of {', '.join(m.name for m in self.manifest.modalities)}")
+        others = [m.name for m in self.manifest.modalities if m.name not in names]
+        records = check_tiles(tiles, manifest=self.plan.manifest, voids=voids, primed=others)
+        with self._backend.session() as session:
+            features = [self._steps.keep(session, self._steps.encode(session, record)) for record in records]
+        return Primed(names, features, manifest=self.manifest, map_tiles=self._map)
+
+    def predict_raster(self, scene: Scene, out: str | os.PathLike[str], **options: Any) -> MapSummary:
+        """Map whole rasters; see `uperfuse.engine.rasters.predict_raster`."""
+        from .rasters import predict_raster
+
+        return predict_raster(self, scene, Path(out), **options)
+
+    def describe(self) -> str:
+        """Say what runs, where, in which precision, and why."""
+        manifest = self.manifest
+        takes = (m.name + (" (may be absent)" if m.may_be_absent else "") for m in manifest.modalities)
+        makes = (f"{task.name} ({len(task.classes)} classes)" for task in manifest.tasks)
+        return "\n".join(
+            [
+                f"{manifest.name}, plan {self.plan_hash[:12]}: {manifest.encoder}, {manifest.decoder}",
+                f"takes {', '.join(takes)}",
+                f"makes {', '.join(makes)}",
+                *self._backend.reasons,
+            ]
+        )
+
+    def close(self) -> None:
+        """Give memory back; the engine cannot predict any more."""
+        if self._plan is not None:
+            self._backend.close()
+            self._plan.close()
+            self._plan = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _map(
+        self, records: Sequence[Tile], known: Sequence[Features | None], *, logits: bool, grid: Grid
+    ) -> Prediction:
+        if self._plan is None:
+            raise BackendError("the engine is closed; load the plan again")
+        classifier = self._classifiers[grid]
+        maps = classifier.empty(len(records), logits=logits)
+        with self._backend.session() as session:
+            for index, (record, before) in enumerate(zip(records, known, strict=True)):
+                features = self._steps.fuse(session, self._steps.encode(session, record, known=before))
+                for task in self.manifest.tasks:
+                    quarter = self._steps.decode(session, features, task=task.name)
+                    classifier.write(maps, index, quarter, task=task.name, void=features.void)
+        return maps
+
+
+class Primed:
+    """Features of tiles of which some modalities are known; made by `Engine.prime`.
+
+    Attributes:
+        modalities: what is known already.
+    """
+
+    def __init__(
+        self,
+        modalities: tuple[str, ...],
+        features: Sequence[Features],
+        *,
+        manifest: Manifest,
+        map_tiles: Callable[..., Prediction],
+    ) -> None:
+        self.modalities = modalities
+        self._features = features
+        self._manifest = manifest
+        self._map_tiles = map_tiles
+
+    def predict(
+        self,
+        tiles: Mapping[str, Any],
+        *,
+        voids: Mapping[str, Any] | None = None,
+        logits: bool = False,
+        grid: Grid = "label",
+    ) -> Prediction:
+        """Map the primed tiles with what has arrived since; see `Engine.predict`.
+
+        Raises:
+            TileError: as `Engine.predict`; or the batch has another size than the one that was primed.
+        """
+        records = check_tiles(tiles, manifest=self._manifest, voids=voids, primed=self.modalities)
+        if not records and not tiles:
+            records = [{} for _ in self._features]
+        if len(records) != len(self._features):
+            raise TileError(f"{len(records)} tiles are given and {len(self._features)} are primed; give as many")
+        return self._map_tiles(records, self._features, logits=logits, grid=grid)

@@ -1,0 +1,101 @@
+"""The steps of one tile, in the order in which data runs: prepare, encode, fuse, decode.
+
+    tile -> prepare -> encode (one segment per modality) -> fuse -> decode (one segment per task) -> logits
+
+What a step gives is valid until the same session runs that step again; `keep` copies what must live longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Backend, Pyramid, Session
+from .plan.manifest import Manifest
+from .prepare import prepare_image, prepare_series
+from .tiles import ImageTile, Tile
+
+__all__ = ["Features", "Steps"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is known of one tile before it is decoded.
+
+    Attributes:
+        pyramids: projected pyramid of every modality encoded so far.
+        rest: sum of all pyramids but the base's at the base's sizes, once all of them are known; else None.
+        void: void pixels [Y, X] of the base modality, where any were named.
+    """
+
+    pyramids: Mapping[str, Pyramid]
+    rest: Pyramid | None = None
+    void: NDArray[np.bool_] | None = None
+
+
+class Steps:
+    """The steps of a plan on a back end."""
+
+    def __init__(self, manifest: Manifest, backend: Backend) -> None:
+        self._manifest = manifest
+        self._backend = backend
+        self._others = tuple(m.name for m in manifest.modalities if m.name != manifest.base)
+
+    def encode(self, session: Session, tile: Tile, *, known: Features | None = None) -> Features:
+        """Features of a tile, together with what was `known` of it.
+
+        Raises:
+            TileError: a value that is not finite at a pixel that is not void.
+        """
+        pyramids = dict(known.pyramids) if known else {}
+        for modality in self._manifest.modalities:
+            if modality.name not in tile:
+                continue
+            record = tile[modality.name]
+            if isinstance(record, ImageTile):
+                pyramids[modality.name] = session.encode_image(
+                    modality.name, prepare_image(record, modality, threads=self._backend.threads)
+                )
+            else:
+                pyramids[modality.name] = session.encode_series(modality.name, *prepare_series(record, modality))
+        base = tile.get(self._manifest.base)
+        void = base.void if isinstance(base, ImageTile) else None
+        if void is None and known:
+            void = known.void
+        rest_known = known is not None and not any(name in tile for name in self._others)
+        return Features(pyramids, known.rest if known and rest_known else None, void)
+
+    def fuse(self, session: Session, features: Features) -> Features:
+        """Features with the sum of all modalities but the base; those that are absent count with their stand-in."""
+        if features.rest is not None:
+            return features
+        if not self._others:
+            return Features(features.pyramids, (), features.void)
+        ordered = {name: self._pyramid(features, name) for name in self._others}
+        return Features(features.pyramids, session.fuse(ordered), features.void)
+
+    def decode(self, session: Session, features: Features, *, task: str) -> NDArray[np.float32]:
+        """Logits [K, Y, X] of `task` at the decoder's own size; takes fused features."""
+        assert features.rest is not None, "decode takes features that went through fuse"
+        return session.decode(task, self._pyramid(features, self._manifest.base), features.rest)[0]
+
+    def keep(self, session: Session, features: Features) -> Features:
+        """A copy that outlives the session, fused already where nothing can come any more but the base."""
+        kept = Features({name: _copy(p) for name, p in features.pyramids.items()}, None, features.void)
+        open_ = [name for name in self._others if name not in kept.pyramids]
+        if not all(self._manifest.modality(name).may_be_absent for name in open_):
+            return kept
+        rest = self.fuse(session, kept).rest
+        assert rest is not None
+        return Features(kept.pyramids, _copy(rest), kept.void)
+
+    def _pyramid(self, features: Features, name: str) -> Pyramid:
+        known = features.pyramids.get(name)
+        return self._backend.stand_in(name) if known is None else known
+
+
+def _copy(pyramid: Pyramid) -> Pyramid:
+    return tuple(np.array(level) for level in pyramid)
