@@ -31,7 +31,8 @@ __all__ = [
 SCHEMA_VERSION = 1
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+# No control characters or line breaks: labels are printed on terminals and written into rasters.
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
 Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-f]{6}$")]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
@@ -155,8 +156,8 @@ class Segment(_Model):
 
     name: Annotated[str, StringConstraints(pattern=r"^(encoder|absent|decode):[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
     member: Label
-    inputs: tuple[TensorSpec, ...]
-    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    inputs: Annotated[tuple[TensorSpec, ...], Field(max_length=16)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=16)]
     parameters: Count
     gflop: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -239,7 +240,7 @@ class Manifest(_Model):
     logits_px: Pixels
     upsampling: Annotated[tuple[Resize, ...], Field(max_length=2)]
     segments: Annotated[tuple[Segment, ...], Field(min_length=1, max_length=128)]
-    accuracy: tuple[Accuracy, ...] = ()
+    accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=256)] = ()
     check: Check | None = None
     provenance: Provenance
     members: dict[Label, Member] = {}

@@ -1,0 +1,301 @@
+"""The plan: one file from which everything is known and that is believed only after it was hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import stat
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from pydantic import ValidationError
+
+from ..errors import PlanError
+from .container import MANIFEST, MAX_PLAN_BYTES, Entry, directory, place, read_entries
+from .manifest import SCHEMA_VERSION, Manifest, Member
+from .strict_json import parse
+
+__all__ = ["Plan", "write_plan"]
+
+_BLOCK = 1 << 20
+
+
+class Plan:
+    """An open plan: its manifest, and its members mapped into memory without a copy.
+
+    Opening checks every header and the whole manifest; a member is hashed when it is first asked for. A plan that is
+    deleted or replaced by renaming stays readable while open; one that is changed in place is refused from then on.
+
+    Example:
+        >>> with Plan.open("uperfuse.plan") as plan:  # doctest: +SKIP
+        ...     graph = plan.member(plan.manifest.segments[0].member)
+
+    Attributes:
+        path: the file.
+        manifest: what the plan says of itself.
+        hash: SHA-256 (hex) of `manifest.json`, the identity of the plan: the manifest lists the hash of all else.
+        size: bytes of the file.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        """Use `Plan.open`."""
+        self.path = path
+        self._file = file
+        self._state = _state(file)
+        self.size = self._state[0]
+        if not self.size:
+            raise PlanError("truncated: the file is empty")
+        if self.size > MAX_PLAN_BYTES:
+            raise PlanError(f"plan of {self.size} bytes, at most {MAX_PLAN_BYTES} are allowed")
+        self._mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._entries = {entry.name: entry for entry in read_entries(self._mapped)}
+        self._hashed: set[str] = set()
+        content = bytes(self._content(MANIFEST))
+        if zlib.crc32(content) != self._entries[MANIFEST].crc:
+            raise PlanError(f"CRC mismatch between {MANIFEST} and its header")
+        self.hash = hashlib.sha256(content).hexdigest()
+        self.manifest = _read_manifest(content)
+        _check_members(self.manifest)
+        _check_archive(self.manifest, {name: entry.size for name, entry in self._entries.items() if name != MANIFEST})
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Plan:
+        """Open a plan file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The plan; close it, or use it in a `with` statement.
+
+        Raises:
+            PlanError: the file cannot be read, or breaks a rule of the format; the message names the rule.
+        """
+        path = Path(path)
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+                raise PlanError(f"{path} is not a regular file; give the path of a plan")
+            file = path.open("rb")
+        except (OSError, ValueError) as error:
+            raise PlanError(f"{str(path)!r} cannot be opened: {_reason(error)}; give the path of a plan") from error
+        try:
+            return cls(path, file)
+        except (PlanError, OSError) as error:
+            file.close()
+            raise PlanError(f"{path}: {_reason(error)}; export or fetch the plan again") from error
+
+    def member(self, name: str) -> memoryview:
+        """Content of one member, hashed before it is handed out.
+
+        Args:
+            name: one of `manifest.members`.
+
+        Returns:
+            Read-only bytes that start at an address divisible by 64. They stay valid after `close`.
+
+        Raises:
+            PlanError: no such member, a wrong hash, or the file was changed or closed since it was opened.
+        """
+        if self._file.closed:
+            raise PlanError(f"{self.path} is closed; open it again to read member {name}")
+        if _state(self._file) != self._state:
+            raise PlanError(f"{self.path} was changed while it was open; open it again")
+        if name not in self.manifest.members:
+            raise PlanError(f"{self.path} has no member {name!a}; it has {', '.join(sorted(self.manifest.members))}")
+        content = self._content(name)
+        if name not in self._hashed:
+            got, expected = hashlib.sha256(content).hexdigest(), self.manifest.members[name].sha256
+            if got != expected:
+                raise PlanError(
+                    f"{self.path}: wrong hash of member {name}: sha256 {got[:16]}, the manifest says {expected[:16]};"
+                    " fetch or export the plan again"
+                )
+            self._hashed.add(name)
+        return content
+
+    def rehash(self) -> Iterator[tuple[str, Member]]:
+        """Hash every member anew, whether or not it was hashed before.
+
+        Yields:
+            Name, size and SHA-256 of each member, as soon as it was found to be as the manifest says.
+
+        Raises:
+            PlanError: a member's SHA-256 or CRC-32 is not the one written down.
+        """
+        for name, expected in self.manifest.members.items():
+            self._hashed.discard(name)
+            if zlib.crc32(self.member(name)) != self._entries[name].crc:
+                raise PlanError(f"{self.path}: CRC mismatch between member {name} and its header; fetch the plan again")
+            yield name, expected
+
+    def close(self) -> None:
+        """Close the file; buffers handed out by `member` keep the mapping alive until they are dropped."""
+        self._file.close()
+        self._mapped = memoryview(b"")
+
+    def __enter__(self) -> Plan:
+        """Return the plan itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the plan."""
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Plan({self.manifest.name!r}, hash={self.hash[:16]}, size={self.size})"
+
+    def _content(self, name: str) -> memoryview:
+        entry = self._entries[name]
+        return self._mapped[entry.offset : entry.stop]
+
+
+def write_plan(
+    path: str | os.PathLike[str], manifest: Manifest, members: Mapping[str, bytes | memoryview | Path]
+) -> str:
+    """Write a plan; the same inputs make the same bytes.
+
+    The file appears under its name when it is complete and on disk, and replaces a file of that name.
+
+    Args:
+        path: the file to write.
+        manifest: what the plan says of itself. Sizes and hashes of the members are filled in; where it lists
+            members already, they must be these.
+        members: name inside the archive -> content, or a file that holds it.
+
+    Returns:
+        The plan's hash.
+
+    Raises:
+        PlanError: the manifest and the members do not agree, a rule of the format is broken, or writing failed.
+    """
+    path = Path(path)
+    if MANIFEST in members:
+        raise PlanError(f"{MANIFEST} is written from the manifest; leave it out of the members")
+    try:
+        sums = {name: _sums(members[name]) for name in sorted(members)}
+        listed = {name: Member(size=size, sha256=sha) for name, (size, _, sha) in sums.items()}
+        if manifest.members and manifest.members != listed:
+            raise PlanError(f"the manifest lists other members than those given for {path}; leave its list empty")
+        content = _manifest_bytes(manifest.model_copy(update={"members": listed}))
+        _check_members(_read_manifest(content))
+        sizes = [(name, size, crc) for name, (size, crc, _) in sums.items()]
+        entries = place([(MANIFEST, len(content), zlib.crc32(content)), *sizes])
+        _write_archive(path, entries, {**members, MANIFEST: content})
+    except OSError as error:
+        raise PlanError(f"{path} cannot be written: {_reason(error)}; choose another place or make room") from error
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_archive(path: Path, entries: tuple[Entry, ...], sources: Mapping[str, bytes | memoryview | Path]) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            for entry in entries:
+                file.write(entry.header())
+                crc = 0
+                for block in _blocks(sources[entry.name]):
+                    crc = zlib.crc32(block, crc)
+                    file.write(block)
+                if file.tell() != entry.stop or crc != entry.crc:
+                    raise PlanError(f"the file behind member {entry.name} changed while {path} was written; try again")
+            file.write(directory(entries))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _blocks(source: bytes | memoryview | Path) -> Iterator[bytes | memoryview]:
+    if not isinstance(source, Path):
+        yield memoryview(source).cast("B")
+        return
+    with source.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def _sums(source: bytes | memoryview | Path) -> tuple[int, int, str]:
+    """Size in bytes, CRC-32 and SHA-256."""
+    size, crc, sha = 0, 0, hashlib.sha256()
+    for block in _blocks(source):
+        size += len(block)
+        crc = zlib.crc32(block, crc)
+        sha.update(block)
+    return size, crc, sha.hexdigest()
+
+
+def _manifest_bytes(manifest: Manifest) -> bytes:
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _read_manifest(content: bytes) -> Manifest:
+    tree = parse(content, what=MANIFEST)
+    if not isinstance(tree, dict):
+        raise PlanError(f"{MANIFEST} is not a JSON object")
+    version = tree.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise PlanError(f"schema_version is {ascii(version)[:40]}, this release of uperfuse reads {SCHEMA_VERSION}")
+    try:
+        return Manifest.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise PlanError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that pydantic found, in one line without control characters."""
+    first, *others = error.errors(include_url=False, include_context=False)
+    where = ".".join(str(part)[:40] for part in first["loc"]) or "its parts"
+    found = "unknown key" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    more = f" (and {len(others)} more)" if others else ""
+    return "".join(c if c.isprintable() else "?" for c in f"{MANIFEST}: {where[:200]}: {found[:300]}{more}")
+
+
+def _check_members(manifest: Manifest) -> None:
+    """Every member that a part of the manifest names is in its list."""
+    named = {segment.member: f"segment {segment.name}" for segment in manifest.segments}
+    if manifest.check is not None:
+        named |= {member: f"the check of {task}" for task, member in manifest.check.members.items()}
+    for member, user in named.items():
+        if member not in manifest.members:
+            raise PlanError(f"{user} needs member {member!a}, which {MANIFEST} does not list")
+
+
+def _check_archive(manifest: Manifest, sizes: Mapping[str, int]) -> None:
+    """The archive holds the members that the manifest lists, and no other."""
+    for name in sorted(set(sizes) - set(manifest.members)):
+        raise PlanError(f"member {name} is not in {MANIFEST}")
+    for name, member in manifest.members.items():
+        if name not in sizes:
+            raise PlanError(f"member {name!a} of {MANIFEST} is missing from the archive")
+        if sizes[name] != member.size:
+            raise PlanError(f"size of member {name} is {sizes[name]} bytes, {MANIFEST} says {member.size}")
+
+
+def _state(file: BinaryIO) -> tuple[int, int]:
+    """What changes when a file is written to: its size and the time of its last change."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
