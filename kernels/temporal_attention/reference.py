@@ -1,0 +1,156 @@
+"""Masked temporal attention with one learned query per head, in plain PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["EPSILON", "AttentionWeights", "naive", "positions", "temporal_attention"]
+
+EPSILON = 1e-5
+"""Added to the variance by the group normalisation in front of the attention."""
+
+
+@dataclass(frozen=True)
+class AttentionWeights:
+    """Parameters of one temporal attention.
+
+    C channels of the features, D of the embedding, H heads, K the width of a key. D and C are multiples of H.
+
+    Attributes:
+        norm_scale: [C] scale of the normalisation over (channels of the group, dates); H groups.
+        norm_shift: [C] its shift.
+        embed: [D, C] from features to embedding.
+        embed_bias: [D].
+        key: [H * K, D] from embedding to keys, heads outermost.
+        key_bias: [H * K].
+        query: [H, K] one learned query per head.
+        period: of the slowest sinusoid of the positions, in days over 2 pi.
+    """
+
+    norm_scale: Tensor
+    norm_shift: Tensor
+    embed: Tensor
+    embed_bias: Tensor
+    key: Tensor
+    key_bias: Tensor
+    query: Tensor
+    period: float = 1000.0
+
+
+def positions(days: Tensor, *, width: int, period: float) -> Tensor:
+    """Sinusoidal positions of dates, sine on even and cosine on odd entries.
+
+    Args:
+        days: [B, T] days from the reference date.
+        width: entries per date.
+        period: of the slowest sinusoid, in days over 2 pi.
+
+    Returns:
+        [B, T, width], equal for every head.
+    """
+    index = torch.arange(width, device=days.device)
+    exponent = (2 * (index // 2)).to(days.dtype) / width
+    angle = days[..., None] / period**exponent  # [B, T, D]
+    return torch.where(index % 2 == 0, torch.sin(angle), torch.cos(angle))
+
+
+def temporal_attention(
+    features: Tensor, days: Tensor, mask: Tensor, *, weights: AttentionWeights, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Weigh the dates of every pixel, without ever storing embeddings or keys.
+
+    The learned queries are absorbed into the projections: with normalised features `x_t`, positions `p_t` and
+    `r_h = K_h^T q_h / sqrt(K)`, the score of a date is `(W^T r_h) . x_t + r_h . (b + p_t) + q_h . c_h / sqrt(K)`,
+    and the output of a head is `W_h (sum_t a_t x_t) + b_h sum_t a_t + sum_t a_t p_t`.
+
+    Dates outside the mask count nowhere, neither in the statistics of the normalisation nor in the softmax. Where
+    every date is masked, and with T = 0, the attention is zero everywhere and so is the context.
+
+    Args:
+        features: [B, T, C, Y, X], finite.
+        days: [B, T] days from the reference date.
+        mask: [B, T] true or 1 for a real date, false or 0 for padding.
+        weights: parameters, of the features' dtype.
+        dropout: probability with which a weight is dropped after the softmax; 0 outside of training.
+
+    Returns:
+        Context [B, D, Y, X], heads outermost among its channels, and attention [B, H, T, Y, X].
+
+    Source: Sainte Fare Garnot and Landrieu, "Lightweight Temporal Self-Attention", 2020.
+    """
+    B, T, C, Y, X = features.shape
+    H, K = weights.query.shape
+    D = weights.embed.shape[0]
+    if T == 0:
+        return features.new_zeros(B, D, Y, X), features.new_zeros(B, H, T, Y, X)
+    keep = mask.to(features.dtype)
+    x = features.permute(0, 3, 4, 1, 2).reshape(B, Y * X, T, C)
+    x = _normalise(x, keep, weights=weights)  # [B, N, T, C]
+    position = positions(days.to(features.dtype), width=D // H, period=weights.period)  # [B, T, D / H]
+
+    readout = (weights.query[:, :, None] * weights.key.view(H, K, D)).sum(1) / K**0.5  # [H, D]
+    constant = (weights.query * weights.key_bias.view(H, K)).sum(1) / K**0.5 + readout @ weights.embed_bias  # [H]
+    by_date = position @ readout.view(H, H, D // H).sum(1).T + constant  # [B, T, H]
+    scores = x @ (readout @ weights.embed).T + by_date[:, None]  # [B, N, T, H]
+
+    attention = _masked_softmax(scores, keep[:, None, :, None])
+    attention = F.dropout(attention, dropout, training=dropout > 0)
+    over_dates = attention.transpose(2, 3)  # [B, N, H, T]
+    gathered = (over_dates @ x).transpose(1, 2)  # [B, H, N, C]
+    context = gathered @ weights.embed.view(H, D // H, C).transpose(1, 2)  # [B, H, N, D / H]
+    context = context + over_dates.sum(3).transpose(1, 2)[..., None] * weights.embed_bias.view(H, 1, D // H)
+    context = context + (over_dates @ position[:, None]).transpose(1, 2)
+    context = context.transpose(2, 3).reshape(B, D, Y, X)
+    return context, attention.permute(0, 3, 2, 1).reshape(B, H, T, Y, X)
+
+
+def naive(features: Tensor, days: Tensor, mask: Tensor, *, weights: AttentionWeights) -> tuple[Tensor, Tensor]:
+    """The same as `temporal_attention`, sample by sample over real dates only, storing embeddings and keys.
+
+    Args and returns as there; slow, and the truth of its tests.
+    """
+    B, T, _, Y, X = features.shape
+    H, K = weights.query.shape
+    D = weights.embed.shape[0]
+    context = features.new_zeros(B, D, Y, X)
+    attention = features.new_zeros(B, H, T, Y, X)
+    for b in range(B):
+        real = mask[b].bool().nonzero()[:, 0]
+        if len(real) == 0:
+            continue
+        series = features[b, real].permute(2, 3, 1, 0).flatten(0, 1)  # [N, C, T]
+        x = F.group_norm(series, H, weights.norm_scale, weights.norm_shift, EPSILON).transpose(1, 2)  # [N, T, C]
+        position = positions(days[b : b + 1, real], width=D // H, period=weights.period).tile(1, 1, H)
+        embedding = F.linear(x, weights.embed, weights.embed_bias) + position  # [N, T, D]
+        keys = F.linear(embedding, weights.key, weights.key_bias).unflatten(2, (H, K))  # [N, T, H, K]
+        share = torch.einsum("nthk,hk->nht", keys, weights.query).div(K**0.5).softmax(2)  # [N, H, T]
+        values = embedding.unflatten(2, (H, D // H))  # [N, T, H, D / H]
+        head = torch.einsum("nht,nthd->nhd", share, values)
+        context[b] = head.flatten(1).T.unflatten(1, (Y, X))
+        attention[b, :, real] = share.permute(1, 2, 0).unflatten(2, (Y, X))
+    return context, attention
+
+
+def _normalise(x: Tensor, keep: Tensor, *, weights: AttentionWeights) -> Tensor:
+    """Normalise [B, N, T, C] per pixel over (channels of the group, real dates)."""
+    B, N, T, C = x.shape
+    groups = weights.query.shape[0]
+    grouped = x.reshape(B, N, T, groups, C // groups)
+    weight = keep[:, None, :, None, None]
+    # at least one, so that a series without a real date divides by something
+    count = (keep.sum(1) * (C // groups)).clamp(min=1)[:, None, None, None, None]
+    mean = (grouped * weight).sum((2, 4), keepdim=True) / count
+    centred = grouped - mean
+    variance = (centred.square() * weight).sum((2, 4), keepdim=True) / count
+    normal = (centred * torch.rsqrt(variance + EPSILON)).reshape(B, N, T, C)
+    return normal * weights.norm_scale + weights.norm_shift
+
+
+def _masked_softmax(scores: Tensor, keep: Tensor) -> Tensor:
+    """Softmax over axis 2 among kept entries; zero where nothing is kept."""
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(keep == 0, lowest).softmax(2) * keep

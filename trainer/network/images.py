@@ -1,0 +1,105 @@
+"""Image encoders: backbones of timm that accept any tile size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import timm
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
+
+from .spec import BackboneSpec, ImageSpec, stage_sides
+
+__all__ = ["ImageEncoder"]
+
+
+class _Backbone(nn.Module):
+    """Carries timm's model under the name that published checkpoints give it."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__()
+        self.model = _create(spec.backbone, channels=spec.channels, tile_px=spec.tile_px)
+
+
+class ImageEncoder(nn.Module):
+    """One image modality's backbone: a tile to maps at 1/4, 1/8, 1/16 and 1/32.
+
+    The attention windows stay those of the specification whatever the tile. A stage no larger than its window is
+    one window without shift, a larger one alternates plain and shifted windows, and where windows do not divide a
+    stage it is padded, all as timm does; at the tile of the specification the result is exactly timm's.
+    """
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__()
+        self.seg_model = _Backbone(spec)
+        self._swin = spec.backbone.family == "swin"
+        self.set_tile((spec.tile_px, spec.tile_px))
+
+    def set_tile(self, shape_yx: tuple[int, int]) -> None:
+        """Fit shifts and masks of the attention to another tile; `forward` calls it when the size changes.
+
+        Args:
+            shape_yx: rows and columns of the tiles to come.
+        """
+        self._shape_yx = shape_yx
+        rows, columns = (stage_sides(side) for side in shape_yx)
+        for stage, shifted, block in self._blocks():
+            _fit(block, (rows[stage], columns[stage]), shifted=shifted)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Encode tiles.
+
+        Args:
+            pixels: [B, C, Y, X], normalised.
+
+        Returns:
+            Four maps [B, C_l, Y / 4 .. Y / 32, X / 4 .. X / 32], finest first.
+        """
+        shape_yx = (int(pixels.shape[2]), int(pixels.shape[3]))
+        if shape_yx != self._shape_yx:
+            self.set_tile(shape_yx)
+        maps = self.seg_model.model(pixels)
+        return [each.permute(0, 3, 1, 2) for each in maps] if self._swin else list(maps)
+
+    def _blocks(self) -> Iterator[tuple[int, bool, SwinTransformerBlock]]:
+        """Every attention block with its stage and whether its windows are shifted."""
+        for name, stage in self.seg_model.model.named_children():
+            if name.startswith("layers_"):
+                for index, block in enumerate(stage.blocks):
+                    yield int(name.removeprefix("layers_")), index % 2 == 1, block
+
+
+def _create(spec: BackboneSpec, *, channels: int, tile_px: int) -> nn.Module:
+    """Build timm's model, with random weights."""
+    if spec.family == "convnextv2":
+        return cast(
+            nn.Module,
+            timm.create_model(
+                "convnextv2_tiny", features_only=True, in_chans=channels, depths=spec.depths, dims=spec.dims
+            ),
+        )
+    model = timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        features_only=True,
+        in_chans=channels,
+        img_size=tile_px - tile_px % 4,
+        embed_dim=spec.dims[0],
+        depths=spec.depths,
+        num_heads=spec.heads,
+        window_size=spec.windows,
+        always_partition=True,  # or it would shrink windows, and their bias tables, to small stages
+    )
+    model.patch_embed.strict_img_size = False
+    model.patch_embed.dynamic_img_pad = True
+    return cast(nn.Module, model)
+
+
+def _fit(block: SwinTransformerBlock, shape_yx: tuple[int, int], *, shifted: bool) -> None:
+    """Give a block the shift and the mask that belong to a stage of this size."""
+    block.input_resolution = shape_yx
+    block.shift_size = tuple(
+        window // 2 if shifted and side > window else 0
+        for side, window in zip(shape_yx, block.window_size, strict=True)
+    )
+    block.init_non_persistent_buffers()
