@@ -8,10 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .backends import Backend, Session, select_backend
+from .backends import Backend, select_backend
 from .classify import Classifier
 from .errors import BackendError, TileError
 from .plan.manifest import Manifest

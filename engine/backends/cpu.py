@@ -19,7 +19,6 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-from ..plan.manifest import Manifest
 from ..plan.plan import Plan
 from .base import Pyramid
 from .cpu_graphs import decode_graph, fix_shapes, fusion_graph, level_shapes
@@ -52,7 +51,7 @@ class CpuBackend:
         if self.threads < 1:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
         name = self._core.get_property("CPU", "FULL_DEVICE_NAME").strip()
-        self.reasons = (f"runs on the processor ({name}, {self.threads} threads)", why)
+        self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", why)
         self._series_lock = threading.Lock()
         self._series: dict[tuple[str, int], ov.CompiledModel] = {}
         self._compiled = self._compile_all()
@@ -203,4 +202,3 @@ def _choose_precision(core: ov.Core, asked: str) -> tuple[str, str]:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-

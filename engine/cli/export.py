@@ -24,14 +24,12 @@ def _export(
     out: Annotated[Path, typer.Option("--out", "-o", help="The plan to write.", show_default=False)],
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML with what keys and shapes cannot tell: bands, statistics, classes.", show_default=False),
+        typer.Option(help="YAML with what shapes cannot tell: bands, statistics, classes.", show_default=False),
     ] = None,
     tile_px: Annotated[
         int | None, typer.Option(help="Side of a tile in pixels of the first image.", show_default="as trained")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the network.", show_default="from the file's name")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the network.", show_default="from the file's name")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plan.")] = False,
 ) -> None:
     """Turn a checkpoint into one plan file, checked against PyTorch float32."""
@@ -39,7 +37,7 @@ def _export(
         export = import_module("uperfuse.trainer.export")
     except ModuleNotFoundError as error:
         raise CheckpointError(
-            f"export needs {error.name}, which is not installed; run pip install 'uperfuse[train]' on a machine with PyTorch"
+            f"export needs {error.name}, which is not installed; run pip install 'uperfuse[train]' where there is space"
         ) from error
     console = Console()
     report = export.export_checkpoint(

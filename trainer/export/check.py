@@ -1,0 +1,82 @@
+"""The plan against the network it was made from, in PyTorch float32, on the same tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...engine.check import relative_error
+from ...engine.engine import Engine
+from ...engine.plan.manifest import Accuracy, Manifest
+from ...engine.prepare import prepare_image, prepare_series
+from ...engine.tiles import ImageTile, check_tiles
+from ..network import UPerFuse
+
+__all__ = ["MAX_RELATIVE_ERROR", "MIN_ARGMAX_EQUAL", "compare", "reference_logits"]
+
+MAX_RELATIVE_ERROR = 1e-4
+"""Largest relative error (L2) of a float32 plan's logits."""
+
+MIN_ARGMAX_EQUAL = 0.9999
+"""Smallest fraction of pixels that a float32 plan must put into PyTorch's class."""
+
+
+def reference_logits(
+    network: UPerFuse, manifest: Manifest, tiles: Mapping[str, Any], *, voids: Mapping[str, Any] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Logits of the network in PyTorch float32 for tiles as `Engine.predict` takes them.
+
+    Returns:
+        Task -> float32 [B, K, Y, X] at `manifest.label_px`.
+    """
+    size = (manifest.label_px, manifest.label_px)
+    logits: dict[str, list[NDArray[np.float32]]] = {task.name: [] for task in manifest.tasks}
+    for tile in check_tiles(tiles, manifest=manifest, voids=voids):
+        inputs, days, masks = {}, {}, {}
+        for name, record in tile.items():
+            modality = manifest.modality(name)
+            if isinstance(record, ImageTile):
+                inputs[name] = torch.from_numpy(prepare_image(record, modality))
+            else:
+                series = (torch.from_numpy(array) for array in prepare_series(record, modality))
+                inputs[name], days[name], masks[name] = series
+        with torch.inference_mode():
+            result = network(inputs, days, masks, output_px=size)
+        for task, maps in logits.items():
+            maps.append(result[task][0].numpy())
+    return {task: np.stack(maps) for task, maps in logits.items()}
+
+
+def compare(
+    engine: Engine,
+    batches: Sequence[tuple[Mapping[str, Any], Mapping[str, NDArray[np.float32]]]],
+    *,
+    what: str,
+) -> tuple[Accuracy, ...]:
+    """Measure an engine against PyTorch's logits.
+
+    Args:
+        engine: the plan, loaded.
+        batches: tiles with their reference logits.
+        what: the tiles in words.
+    """
+    got = [engine.predict(tiles, logits=True).logits for tiles, _ in batches]
+    measured = []
+    for task in engine.manifest.tasks:
+        ours = np.concatenate([logits[task.name] for logits in got])
+        theirs = np.concatenate([logits[task.name] for _, logits in batches])
+        measured.append(
+            Accuracy(
+                task=task.name,
+                backend="cpu",
+                precision=engine.precision,
+                tiles=what,
+                relative_error=relative_error(ours, theirs),
+                argmax_equal=float((ours.argmax(1) == theirs.argmax(1)).mean()),
+            )
+        )
+    return tuple(measured)

@@ -1,0 +1,282 @@
+"""A checkpoint to one plan file, checked before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engine.check import check_tiles_of
+from ...engine.engine import Engine
+from ...engine.errors import BackendError, CheckpointError
+from ...engine.flairhub import MODALITIES
+from ...engine.plan.manifest import Accuracy, Check, Manifest, Provenance, Resize, Segment
+from ...engine.plan.plan import Plan, write_plan
+from ..checkpoint import load_checkpoint
+from ..network import UPerFuse
+from .check import MAX_RELATIVE_ERROR, MIN_ARGMAX_EQUAL, compare, reference_logits
+from .config import ExportConfig
+from .describe import describe_modality, describe_task, scaled_tile_px
+from .graph import Graph, export_graph
+from .segments import segments_of
+
+__all__ = ["ExportReport", "export_checkpoint", "export_network"]
+
+_LABEL_PX = 512
+_SEED = 20_260
+_CHECK_DATES = 13
+_CHECK_STRIDE_PX = 8
+_RANDOM_TILES = 2
+
+Tiles = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written: the plan's identity, its size in bytes, and how close it is to PyTorch."""
+
+    plan_hash: str
+    size: int
+    accuracy: tuple[Accuracy, ...]
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    *,
+    out: Path,
+    config: Path | None = None,
+    tile_px: int | None = None,
+    name: str | None = None,
+    tiles: Sequence[Tiles] = (),
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> ExportReport:
+    """Turn a checkpoint into a plan.
+
+    Args:
+        checkpoint: weights as `.safetensors`, with the names of the published ones.
+        out: the plan to write.
+        config: YAML with what keys and shapes cannot tell; published names need none.
+        tile_px: side of a tile in pixels of the first modality; other sensors follow. None: as trained.
+        name: name of the network; None takes the file's.
+        tiles: real tiles, as `Engine.predict` takes them, that the check runs on beside random ones.
+        overwrite: replace an existing plan.
+        say: where progress goes, a line at a time.
+
+    Raises:
+        CheckpointError: keys, shapes or what is known of them do not make a network, or the plan's results are
+            not PyTorch's. Nothing is written then.
+    """
+    if out.exists() and not overwrite:
+        raise CheckpointError(f"{out} exists; choose another name or allow it to be overwritten (--overwrite)")
+    said = ExportConfig.read(config)
+    network_name = name or said.name or checkpoint.stem
+    sizes = {modality: words.tile_px for modality, words in said.modalities.items() if words.tile_px is not None}
+    loaded = load_checkpoint(checkpoint, tile_px=sizes or None)
+    for line in loaded.notes:
+        say(line)
+    provenance = Provenance(
+        checkpoint=checkpoint.name,
+        checkpoint_sha256=_sha256(checkpoint),
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        tools={tool: version(tool) for tool in ("uperfuse", "torch", "timm", "onnx", "openvino")},
+    )
+    return export_network(
+        loaded.network,
+        out=out,
+        name=network_name,
+        provenance=provenance,
+        said=said,
+        tile_px=tile_px,
+        tiles=tiles,
+        say=say,
+    )
+
+
+def export_network(
+    network: UPerFuse,
+    *,
+    out: Path,
+    name: str,
+    provenance: Provenance,
+    said: ExportConfig | None = None,
+    tile_px: int | None = None,
+    tiles: Sequence[Tiles] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> ExportReport:
+    """Turn a network into a plan; see `export_checkpoint`."""
+    network = network.eval()
+    graphs = []
+    tiles_px = _tiles_px(network, said or ExportConfig(), tile_px)
+    for image in network.spec.images:
+        network.set_tile(image.name, (tiles_px[image.name],) * 2)
+    for segment in segments_of(network, tiles_px=tiles_px):
+        say(f"exporting {segment.name}")
+        graphs.append(export_graph(segment))
+    manifest = _manifest(
+        network, graphs, name=name, said=said or ExportConfig(), tiles_px=tiles_px, provenance=provenance
+    )
+    members: dict[str, bytes] = {f"segments/{_file(graph.name)}": graph.data for graph in graphs}
+    batches = _batches(network, manifest, tiles)
+    for task, logits in batches[0][1].items():
+        members[f"check/{task}.npy"] = _npy(logits[0, :, ::_CHECK_STRIDE_PX, ::_CHECK_STRIDE_PX])
+    what = f"{_RANDOM_TILES} random" + (f" and {len(tiles)} real" if tiles else "")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".uperfuse-export-", dir=out.parent) as folder:
+        trial = Path(folder) / "trial.plan"
+        write_plan(trial, manifest, members)
+        say("comparing with PyTorch")
+        accuracy = tuple(_measure(trial, batches, what))
+    _accept(accuracy)
+    for entry in accuracy:
+        error, equal = f"{entry.relative_error:.1e}", f"{entry.argmax_equal:.3%}"
+        say(f"{entry.task} in {entry.precision}: relative error {error}, {equal} of classes equal")
+    write_plan(out, manifest.model_copy(update={"accuracy": accuracy}), members)
+    with Plan.open(out) as plan:
+        return ExportReport(plan.hash, out.stat().st_size, accuracy)
+
+
+def _tiles_px(network: UPerFuse, said: ExportConfig, tile_px: int | None) -> dict[str, int]:
+    base = network.spec.modalities[0]
+    words = said.modalities
+    base_said = words[base].tile_px if base in words else None
+    return {
+        name: scaled_tile_px(name, base=base, base_px=tile_px, said=words.get(name), base_said=base_said)
+        for name in network.spec.modalities
+    }
+
+
+def _manifest(
+    network: UPerFuse,
+    graphs: Sequence[Graph],
+    *,
+    name: str,
+    said: ExportConfig,
+    tiles_px: Mapping[str, int],
+    provenance: Provenance,
+) -> Manifest:
+    spec = network.spec
+    base = spec.modalities[0]
+    channels = {image.name: image.channels for image in spec.images}
+    channels |= {series.name: series.channels for series in spec.series}
+    base_trained = said.modalities[base].tile_px if base in said.modalities else None
+    label_px = round(_LABEL_PX * tiles_px[base] / (base_trained or MODALITIES[base].tile_px))
+    logits_px = int(next(graph for graph in graphs if graph.name.startswith("decode:")).outputs[0].shape[-1])
+    return Manifest(
+        schema_version=1,
+        name=name,
+        encoder=_encoder_words(network),
+        decoder=spec.decoder if spec.images else "mean of series",
+        base=base,
+        label_px=label_px,
+        modalities=tuple(
+            describe_modality(
+                modality,
+                channels=channels[modality],
+                network=name,
+                may_be_absent=modality in spec.absent,
+                tile_px=tiles_px[modality],
+                said=said.modalities.get(modality),
+            )
+            for modality in spec.modalities
+        ),
+        tasks=tuple(describe_task(t.name, classes=t.classes, said=said.tasks.get(t.name)) for t in spec.tasks),
+        fusion="mean" if not spec.images else "sum" if spec.fused else "none",
+        logits_px=logits_px,
+        upsampling=tuple(_upsampling(logits_px, scale=network.head_scale, label_px=label_px)),
+        segments=tuple(
+            Segment(
+                name=graph.name,
+                member=f"segments/{_file(graph.name)}",
+                inputs=graph.inputs,
+                outputs=graph.outputs,
+                parameters=graph.parameters,
+                gflop=graph.gflop,
+            )
+            for graph in graphs
+        ),
+        check=Check(
+            seed=_SEED,
+            dates=_CHECK_DATES,
+            members={task.name: f"check/{task.name}.npy" for task in spec.tasks},
+            stride_px=_CHECK_STRIDE_PX,
+            max_relative_error=MAX_RELATIVE_ERROR,
+        ),
+        provenance=provenance,
+    )
+
+
+def _upsampling(logits_px: int, *, scale: int, label_px: int) -> Iterator[Resize]:
+    px = logits_px
+    if scale != 1:
+        px *= scale
+        yield Resize(px=px, align_corners=True)
+    if px != label_px:
+        yield Resize(px=label_px, align_corners=False)
+
+
+def _batches(
+    network: UPerFuse, manifest: Manifest, real: Sequence[Tiles]
+) -> list[tuple[Tiles, dict[str, NDArray[np.float32]]]]:
+    random = [check_tiles_of(manifest, seed=_SEED + place, dates=_CHECK_DATES) for place in range(_RANDOM_TILES)]
+    return [(tiles, reference_logits(network, manifest, tiles)) for tiles in (*random, *real)]
+
+
+def _measure(
+    plan: Path, batches: Sequence[tuple[Tiles, Mapping[str, NDArray[np.float32]]]], what: str
+) -> Iterator[Accuracy]:
+    for precision in ("float32", "bf16"):
+        try:
+            engine = Engine.load(plan, device="cpu", precision=precision)
+        except BackendError:
+            if precision == "float32":
+                raise
+            continue  # this processor has no bf16; the manifest then says nothing of it
+        with engine:
+            yield from compare(engine, batches, what=what)
+
+
+def _accept(accuracy: Sequence[Accuracy]) -> None:
+    for entry in accuracy:
+        exact = entry.relative_error <= MAX_RELATIVE_ERROR and entry.argmax_equal >= MIN_ARGMAX_EQUAL
+        if entry.precision == "float32" and not exact:
+            raise CheckpointError(
+                f"the plan differs from PyTorch on {entry.task}: relative error {entry.relative_error:.1e} and "
+                f"{entry.argmax_equal:.3%} of classes equal, expected at most {MAX_RELATIVE_ERROR:.0e} and at least "
+                f"{MIN_ARGMAX_EQUAL:.2%}; nothing was written"
+            )
+
+
+def _encoder_words(network: UPerFuse) -> str:
+    if not network.spec.images:
+        return "U-TAE"
+    backbone = network.spec.images[0].backbone
+    words = f"{backbone.family} {'-'.join(map(str, backbone.dims))}, depths {'-'.join(map(str, backbone.depths))}"
+    return f"{words}, U-TAE" if network.spec.series else words
+
+
+def _file(segment: str) -> str:
+    return segment.replace(":", ".") + ".onnx"
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

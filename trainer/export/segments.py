@@ -1,0 +1,121 @@
+"""The network cut into segments, each a module with named inputs and outputs that becomes one ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..network import UPerFuse
+
+__all__ = ["SegmentModule", "segments_of"]
+
+_EXAMPLE_DATES = 7
+
+
+@dataclass(frozen=True)
+class SegmentModule:
+    """One segment before export.
+
+    Attributes:
+        name: `encoder:<MODALITY>`, `absent:<MODALITY>` or `decode:<TASK>`.
+        module: what it computes; None for a stand-in, which is constant.
+        inputs: name -> example, with the batch first; series have their dates second.
+        outputs: names, finest level first.
+        series: the second axis of every input is a number of dates.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    series: bool = False
+
+
+class _ImageEncoder(nn.Module):
+    def __init__(self, network: UPerFuse, modality: str) -> None:
+        super().__init__()
+        self.network = network
+        self.modality = modality
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        maps = self.network.encode_image(self.modality, pixels)
+        return tuple(self.network.project(self.modality, maps))
+
+
+class _SeriesEncoder(nn.Module):
+    def __init__(self, network: UPerFuse, modality: str) -> None:
+        super().__init__()
+        self.network = network
+        self.modality = modality
+
+    def forward(self, pixels: Tensor, days: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        maps = self.network.encode_series(self.modality, pixels, days, mask > 0)
+        return tuple(self.network.project(self.modality, maps))
+
+
+class _StandIn(nn.Module):
+    def __init__(self, network: UPerFuse, modality: str) -> None:
+        super().__init__()
+        self.network = network
+        self.modality = modality
+
+    def forward(self) -> tuple[Tensor, ...]:
+        return tuple(self.network.project(self.modality, self.network.stand_in(self.modality)))
+
+
+class _Decoder(nn.Module):
+    def __init__(self, network: UPerFuse, task: str) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+
+    def forward(self, *pyramid: Tensor) -> Tensor:
+        return self.network.decode(self.task, list(pyramid))
+
+
+def segments_of(network: UPerFuse, *, tiles_px: dict[str, int]) -> Iterator[SegmentModule]:
+    """Every segment of `network` for tiles of the given sides, with examples of its inputs.
+
+    Args:
+        network: in evaluation mode.
+        tiles_px: modality -> side of a tile in pixels of that sensor.
+    """
+    spec = network.spec
+    base: tuple[Tensor, ...] = ()
+    for image in spec.images:
+        side = tiles_px[image.name]
+        module = _ImageEncoder(network, image.name)
+        pixels = torch.randn(2, image.channels, side, side)  # [B, C, Y, X]
+        maps = _run(module, pixels)
+        base = base or maps
+        yield SegmentModule(f"encoder:{image.name}", module, {"pixels": pixels}, _levels(len(maps)))
+    for series in spec.series:
+        side = tiles_px[series.name]
+        temporal = _SeriesEncoder(network, series.name)
+        inputs = {
+            "pixels": torch.rand(2, _EXAMPLE_DATES, series.channels, side, side) * 1000,  # [B, T, C, Y, X]
+            "days": torch.linspace(-120.0, 220.0, _EXAMPLE_DATES).repeat(2, 1),  # [B, T]
+            "mask": torch.ones(2, _EXAMPLE_DATES),  # [B, T]
+        }
+        maps = _run(temporal, *inputs.values())
+        base = base or maps
+        yield SegmentModule(f"encoder:{series.name}", temporal, inputs, _levels(len(maps)), series=True)
+    for name in spec.absent:
+        yield SegmentModule(f"absent:{name}", _StandIn(network, name), {}, _levels(len(base)))
+    for task in spec.tasks:
+        names = _levels(len(base))
+        decoder = _Decoder(network, task.name)
+        yield SegmentModule(f"decode:{task.name}", decoder, dict(zip(names, base, strict=True)), ("logits",))
+
+
+def _levels(count: int) -> tuple[str, ...]:
+    return tuple(f"level{level}" for level in range(count))
+
+
+def _run(module: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+    with torch.inference_mode():
+        maps = module(*inputs)
+    return tuple(level.clone() for level in maps)
