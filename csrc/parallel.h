@@ -1,0 +1,47 @@
+// Work shared among threads that live for one call.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace uperfuse {
+
+// Threads worth starting: never more than there are pieces of work.
+inline std::size_t workers_for(std::size_t items, std::size_t threads) { return items < threads ? items : threads; }
+
+// Calls body(item, worker) once for every item in 0 .. items - 1, from `workers` threads of which the caller is one.
+// An exception in any of them, or in starting one, is rethrown here after all have ended.
+template <class Body>
+void parallel_for(std::size_t items, std::size_t workers, const Body& body) {
+  std::atomic<std::size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex failing;
+  const auto fail = [&] {
+    const std::lock_guard<std::mutex> lock(failing);
+    if (!failure) failure = std::current_exception();
+    next = items;
+  };
+  const auto work = [&](std::size_t worker) noexcept {
+    try {
+      for (std::size_t item = next++; item < items; item = next++) body(item, worker);
+    } catch (...) {
+      fail();
+    }
+  };
+  std::vector<std::thread> others;
+  try {
+    others.reserve(workers);
+    for (std::size_t worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
+  } catch (...) {
+    fail();
+  }
+  work(0);
+  for (std::thread& other : others) other.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace uperfuse
