@@ -22,9 +22,9 @@ def temporal_aggregate(features: Tensor, attention: Tensor) -> Tensor:
     H = attention.shape[1]
     if attention.shape[-2:] != (Y, X) and T > 0:
         flat = F.interpolate(attention.flatten(1, 2), size=(Y, X), mode="bilinear", align_corners=False)
-        attention = flat.unflatten(1, (H, T))
+        attention = flat.reshape(B, H, T, Y, X)
     weight = attention.transpose(1, 2)[:, :, :, None]  # [B, T, H, 1, Y, X]
-    return (features.unflatten(2, (H, C // H)) * weight).sum(1).flatten(1, 2)
+    return (features.reshape(B, T, H, C // H, Y, X) * weight).sum(1).reshape(B, C, Y, X)
 
 
 def naive(features: Tensor, attention: Tensor) -> Tensor:

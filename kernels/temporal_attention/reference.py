@@ -126,12 +126,12 @@ def naive(features: Tensor, days: Tensor, mask: Tensor, *, weights: AttentionWei
         x = F.group_norm(series, H, weights.norm_scale, weights.norm_shift, EPSILON).transpose(1, 2)  # [N, T, C]
         position = positions(days[b : b + 1, real], width=D // H, period=weights.period).tile(1, 1, H)
         embedding = F.linear(x, weights.embed, weights.embed_bias) + position  # [N, T, D]
-        keys = F.linear(embedding, weights.key, weights.key_bias).unflatten(2, (H, K))  # [N, T, H, K]
+        N, S = embedding.shape[:2]
+        keys = F.linear(embedding, weights.key, weights.key_bias).reshape(N, S, H, K)
         share = torch.einsum("nthk,hk->nht", keys, weights.query).div(K**0.5).softmax(2)  # [N, H, T]
-        values = embedding.unflatten(2, (H, D // H))  # [N, T, H, D / H]
-        head = torch.einsum("nht,nthd->nhd", share, values)
-        context[b] = head.flatten(1).T.unflatten(1, (Y, X))
-        attention[b, :, real] = share.permute(1, 2, 0).unflatten(2, (Y, X))
+        values = embedding.reshape(N, S, H, D // H)
+        context[b] = torch.einsum("nht,nthd->hdn", share, values).reshape(D, Y, X)
+        attention[b, :, real] = share.permute(1, 2, 0).reshape(H, S, Y, X)
     return context, attention
 
 

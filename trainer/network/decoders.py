@@ -82,6 +82,10 @@ class _Lateral(nn.Module):
         super().__init__()
         self.skip_conv = _conv(before, after, 1)
 
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.skip_conv(x)
+        return out
+
 
 class _UPerNet(nn.Module):
     """Pyramid pooling, top-down additions, and one convolution over everything at 1/4."""
@@ -97,7 +101,7 @@ class _UPerNet(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         maps = [self.psp(pyramid[-1])]
         for stage, skip in zip(self.fpn_stages, reversed(pyramid[:-1]), strict=False):
-            maps.append(resize(maps[-1], size=_size(skip)) + stage.skip_conv(skip))
+            maps.append(resize(maps[-1], size=_size(skip)) + stage(skip))
         maps.append(_smooth(maps[-1]))
         quarter = _size(pyramid[0])
         resized = [each if _size(each) == quarter else resize(each, size=quarter) for each in maps]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import timm
+from timm.layers import PatchEmbed
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
@@ -66,40 +67,40 @@ class ImageEncoder(nn.Module):
         """Every attention block with its stage and whether its windows are shifted."""
         for name, stage in self.seg_model.model.named_children():
             if name.startswith("layers_"):
-                for index, block in enumerate(stage.blocks):
+                for index, block in enumerate(cast(nn.Sequential, stage.blocks)):
+                    assert isinstance(block, SwinTransformerBlock)
                     yield int(name.removeprefix("layers_")), index % 2 == 1, block
 
 
 def _create(spec: BackboneSpec, *, channels: int, tile_px: int) -> nn.Module:
     """Build timm's model, with random weights."""
     if spec.family == "convnextv2":
-        return cast(
-            nn.Module,
-            timm.create_model(
-                "convnextv2_tiny", features_only=True, in_chans=channels, depths=spec.depths, dims=spec.dims
-            ),
+        return timm.create_model(
+            "convnextv2_tiny", features_only=True, in_chans=channels, depths=spec.depths, dims=spec.dims
         )
     model = timm.create_model(
         "swin_tiny_patch4_window7_224",
         features_only=True,
         in_chans=channels,
-        img_size=tile_px - tile_px % 4,
+        img_size=tile_px,
         embed_dim=spec.dims[0],
         depths=spec.depths,
         num_heads=spec.heads,
         window_size=spec.windows,
         always_partition=True,  # or it would shrink windows, and their bias tables, to small stages
     )
-    model.patch_embed.strict_img_size = False
-    model.patch_embed.dynamic_img_pad = True
-    return cast(nn.Module, model)
+    embedding = cast(PatchEmbed, model.patch_embed)
+    embedding.strict_img_size = False
+    embedding.dynamic_img_pad = True
+    return model
 
 
 def _fit(block: SwinTransformerBlock, shape_yx: tuple[int, int], *, shifted: bool) -> None:
     """Give a block the shift and the mask that belong to a stage of this size."""
     block.input_resolution = shape_yx
-    block.shift_size = tuple(
+    rows, columns = (
         window // 2 if shifted and side > window else 0
         for side, window in zip(shape_yx, block.window_size, strict=True)
     )
+    block.shift_size = rows, columns
     block.init_non_persistent_buffers()

@@ -111,14 +111,19 @@ class UPerFuse(nn.Module):
         """
         if not self.spec.fused:
             return list(maps)
+        slices = self.fusion_slices(modality)
+        return [F.conv2d(each, weight, bias) for each, (weight, bias) in zip(maps, slices, strict=True)]
+
+    def fusion_slices(self, modality: str) -> list[tuple[Tensor, Tensor | None]]:
+        """This modality's share of the fusion weights per level [C_out, C_l, 1, 1], and the bias with the first image."""
         before = self.spec.modalities[: self.spec.modalities.index(modality)]
-        starts = [sum(self.spec.level_channels(name)[level] for name in before) for level in range(LEVELS)]
         first = modality == self.spec.images[0].name
-        projected = []
-        for conv, start, each in zip(self._convolutions(), starts, maps, strict=True):
-            weight = conv.weight[:, start : start + each.shape[1]]
-            projected.append(F.conv2d(each, weight, conv.bias if first else None))
-        return projected
+        slices = []
+        for level, conv in enumerate(self._convolutions()):
+            start = sum(self.spec.level_channels(name)[level] for name in before)
+            weight = conv.weight[:, start : start + self.spec.level_channels(modality)[level]]
+            slices.append((weight, conv.bias if first else None))
+        return slices
 
     def fuse(
         self, projected: Mapping[str, Sequence[Tensor]], *, sizes: Sequence[tuple[int, int]] | None = None
@@ -240,7 +245,7 @@ class UPerFuse(nn.Module):
         return result
 
     def _convolutions(self) -> list[nn.Conv2d]:
-        return list(cast("nn.ModuleList", self.fusion_handler["conv_f"]))  # type: ignore[arg-type]
+        return cast("list[nn.Conv2d]", list(cast(nn.ModuleList, self.fusion_handler["conv_f"])))
 
     def _check(self, inputs: Mapping[str, Tensor], days: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
         """Refuse inputs that do not fit the modalities, naming them."""

@@ -59,7 +59,8 @@ class _Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(self.down(x))
-        return x + self.conv2(x)
+        out: Tensor = x + self.conv2(x)
+        return out
 
 
 class _Up(nn.Module):
@@ -74,7 +75,8 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.conv1(torch.cat([self.up(x), self.skip_conv(skip)], dim=1))
-        return x + self.conv2(x)
+        out: Tensor = x + self.conv2(x)
+        return out
 
 
 class _Queries(nn.Module):
@@ -164,7 +166,7 @@ class SeriesEncoder(nn.Module):
         levels = [self.in_conv(pixels.flatten(0, 1))]
         for block in self.down_blocks:
             levels.append(block(levels[-1]))
-        series = [level.unflatten(0, (B, T)) for level in levels]
+        series = [level.reshape(B, T, *level.shape[1:]) for level in levels]
         out, attention = self.temporal_encoder(series[-1], days, kept)
         maps = [out]
         for block, skip in zip(self.up_blocks, reversed(series[:-1]), strict=True):

@@ -120,9 +120,10 @@ class SeriesSpec:
         widths = (*self.encoder_widths, self.d_model)
         if any(width % self.heads for width in widths):
             raise CheckpointError(f"{self.name}: widths {widths} are not multiples of its {self.heads} attention heads")
-        if len(self.encoder_widths) != len(self.decoder_widths) or self.encoder_widths[-1] != self.decoder_widths[-1]:
+        down, up = self.encoder_widths, self.decoder_widths
+        if len(down) != len(up) or down[-1] != up[-1]:
             raise CheckpointError(
-                f"{self.name}: decoder widths {self.decoder_widths} do not mirror encoder widths {self.encoder_widths}; "
+                f"{self.name}: decoder widths {up} do not mirror encoder widths {down}; "
                 "give as many, with the same last one"
             )
 
@@ -197,7 +198,7 @@ class NetworkSpec:
     @property
     def modalities(self) -> tuple[str, ...]:
         """All modalities in order."""
-        return tuple(each.name for each in (*self.images, *self.series))
+        return *(each.name for each in self.images), *(each.name for each in self.series)
 
     @property
     def classes(self) -> int:

@@ -1,0 +1,121 @@
+"""Checkpoints: published weights in, every key accounted for both ways, and the same names out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..engine.errors import CheckpointError
+from .network import UPerFuse
+from .network.reading import read_spec
+
+__all__ = ["LoadedCheckpoint", "load_checkpoint", "read_spec", "save_checkpoint"]
+
+PREFIX = "model."
+"""Every key of a published checkpoint begins with it."""
+
+_IGNORED = "criterion."
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A network with its weights, in inference mode, and a line for whatever was not taken as it stands."""
+
+    network: UPerFuse
+    notes: tuple[str, ...]
+
+
+def load_checkpoint(path: str | Path, *, tile_px: Mapping[str, int] | None = None) -> LoadedCheckpoint:
+    """Read a `.safetensors` file and build the network it belongs to.
+
+    Keys may stand behind `model.` or without it. The weights of a loss, `criterion.*`, are left out, with a note.
+
+    Args:
+        path: the file.
+        tile_px: image modality -> tile side in pixels; FLAIR-HUB's where left out.
+
+    Raises:
+        CheckpointError: the file cannot be read, or a key is missing, extra, wrongly shaped or not finite; each of
+            them is listed.
+    """
+    weights, notes = _read(Path(path))
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    network = UPerFuse(read_spec(shapes, tile_px=tile_px))
+    load_weights(network, weights, source=str(path))
+    return LoadedCheckpoint(network.eval(), notes)
+
+
+def load_weights(network: UPerFuse, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy weights into a network, all of them or none.
+
+    Args:
+        network: takes the values.
+        weights: parameter name, without prefix, to value.
+        source: where they come from, for the message.
+
+    Raises:
+        CheckpointError: listing every key that is missing, extra, wrongly shaped, not a number of the parameter's
+            kind, or not finite.
+    """
+    expected = network.state_dict()
+    faults = [f"{key} is missing, expected {list(expected[key].shape)}" for key in expected if key not in weights]
+    for key, value in weights.items():
+        if key not in expected:
+            faults.append(f"{key} is extra, got {list(value.shape)}")
+        elif value.shape != expected[key].shape:
+            faults.append(f"{key} has shape {list(value.shape)}, expected {list(expected[key].shape)}")
+        elif value.is_floating_point() != expected[key].is_floating_point():
+            faults.append(f"{key} holds {value.dtype}, expected {expected[key].dtype}")
+        elif not bool(torch.isfinite(value).all()):
+            faults.append(f"{key} holds values that are not finite, expected numbers")
+    if faults:
+        listed = "\n  ".join(faults)
+        raise CheckpointError(f"{source} does not fit the network; mend {len(faults)} keys:\n  {listed}")
+    network.load_state_dict(dict(weights), strict=True)
+
+
+def save_checkpoint(network: UPerFuse, path: str | Path) -> None:
+    """Write a network's weights under the names of the published checkpoints, replacing the file when complete.
+
+    Args:
+        network: anything that `load_checkpoint` should return.
+        path: a `.safetensors` file.
+    """
+    path = Path(path)
+    weights = {PREFIX + key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    partial = path.with_name(f"{path.name}.partial")
+    save_file(weights, str(partial), metadata={"format": "pt"})
+    os.replace(partial, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Weights without prefix and without the loss, and what was done to them."""
+    weights: dict[str, Tensor] = {}
+    ignored, cast = [], []
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                name = key.removeprefix(PREFIX)
+                if name.startswith(_IGNORED):
+                    ignored.append(key)
+                    continue
+                if name in weights:
+                    raise CheckpointError(f"{path} holds {name} with and without {PREFIX}; keep one of them")
+                weights[name] = file.get_tensor(key)
+                if weights[name].dtype in {torch.float16, torch.bfloat16, torch.float64}:
+                    cast.append(key)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors ({error}); give a complete file") from error
+    notes = []
+    if ignored:
+        notes.append(f"left out {len(ignored)} keys of the loss: {', '.join(ignored)}")
+    if cast:
+        notes.append(f"read {len(cast)} tensors as float32 that the file stores in another precision")
+    return weights, tuple(notes)
