@@ -1,0 +1,149 @@
+"""Bringing a raster onto the square of a tile: read as it is where its pixels lie on the tile's, else resampled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
+from rasterio.warp import transform as transform_points
+from rasterio.windows import Window
+
+from .files import reading
+from .grid import Grid
+from .source import Pixels, Readable
+
+__all__ = ["lies_on_pixels", "read_square"]
+
+_TOLERANCE_PX = 0.01
+_EDGE_POINTS = 9
+_COARSER = 2.0
+_DECIMATED_PX = 4
+
+
+def read_square(raster: Readable, *, crs: CRS | None, transform: Affine, px: int, nearest: bool = False) -> Pixels:
+    """Read the square of a tile from a raster; what the raster does not cover is void.
+
+    A void pixel takes no part in resampling, and lends its place no value.
+
+    Args:
+        raster: where from.
+        crs: of the square.
+        transform: of the square's pixels.
+        px: side of the square.
+        nearest: take the nearest pixel instead of a bilinear mean (or, onto much coarser pixels, a plain mean).
+
+    Returns:
+        Values [T, C, px, px] in the raster's type, and void pixels.
+    """
+    corner = _whole_pixels(raster.grid, crs, transform, px)
+    if corner is not None:
+        return _padded(raster, *corner, px)
+    return _resampled(raster, crs, transform, px, nearest)
+
+
+def lies_on_pixels(grid: Grid, *, crs: CRS | None, transform: Affine, px: int) -> bool:
+    """Whether the pixels of a square are pixels of the grid, so that nothing needs resampling."""
+    return _whole_pixels(grid, crs, transform, px) is not None
+
+
+def _whole_pixels(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> tuple[int, int] | None:
+    """Row and column of the grid at which the square begins, if its pixels are the grid's."""
+    if grid.crs != crs:
+        return None
+    to_grid = ~grid.transform @ transform
+    column, row = (round(value) for value in to_grid @ (0, 0))
+    for x, y in ((0, 0), (px, 0), (0, px)):
+        got = to_grid @ (x, y)
+        if max(abs(got[0] - column - x), abs(got[1] - row - y)) > _TOLERANCE_PX:
+            return None
+    return row, column
+
+
+def _padded(raster: Readable, row: int, column: int, px: int) -> Pixels:
+    window = _inside(raster.grid, row, column, row + px, column + px)
+    if window is not None and (window.height, window.width) == (px, px):
+        return raster.read(window)
+    # A rectangle of one pixel tells type and number of bands where the square lies outside the raster.
+    inner = raster.read(window if window is not None else Window(0, 0, 1, 1))
+    values = np.zeros((*inner.values.shape[:2], px, px), inner.values.dtype)
+    void = np.ones((inner.void.shape[0], px, px), np.bool_)
+    if window is not None:
+        rows = slice(window.row_off - row, window.row_off - row + window.height)
+        columns = slice(window.col_off - column, window.col_off - column + window.width)
+        values[:, :, rows, columns] = inner.values
+        void[:, rows, columns] = inner.void
+    return Pixels(values, void)
+
+
+def _resampled(raster: Readable, crs: CRS | None, transform: Affine, px: int, nearest: bool) -> Pixels:
+    window = _seen_window(raster.grid, crs, transform, px)
+    if window is None:
+        return _padded(raster, -px, -px, px)
+    per_pixel = max(window.height, window.width) / px
+    step = max(1, math.floor(per_pixel / _DECIMATED_PX))
+    shape = (math.ceil(window.height / step), math.ceil(window.width / step))
+    source = raster.read(window, shape_yx=shape)
+    source_transform = (
+        raster.grid.transform
+        @ Affine.translation(window.col_off, window.row_off)
+        @ Affine.scale(window.width / shape[1], window.height / shape[0])
+    )
+    method = Resampling.nearest if nearest else Resampling.average if per_pixel > _COARSER else Resampling.bilinear
+    dates, bands = source.values.shape[:2]
+    numbers = np.where(source.void[:, None], np.float32(np.nan), source.values.astype(np.float32))
+    target = np.full((dates * bands, px, px), np.nan, np.float32)
+    with reading(raster.grid.file):
+        reproject(
+            numbers.reshape(dates * bands, *shape),
+            target,
+            src_transform=source_transform,
+            src_crs=raster.grid.crs,
+            src_nodata=np.nan,
+            dst_transform=transform,
+            dst_crs=crs,
+            dst_nodata=np.nan,
+            resampling=method,
+            UNIFIED_SRC_NODATA="NO",  # each acquisition has void pixels of its own
+        )
+    return _typed(target.reshape(dates, bands, px, px), source.values.dtype)
+
+
+def _typed(numbers: NDArray[Any], dtype: np.dtype[Any]) -> Pixels:
+    void = np.isnan(numbers).any(axis=1)
+    values = np.where(void[:, None], np.float32(0), numbers)
+    return Pixels((np.rint(values) if dtype.kind in "iu" else values).astype(dtype), void)
+
+
+def _seen_window(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> Window | None:
+    """Rectangle of the grid that a square needs, with a margin for resampling; None where it lies outside."""
+    along = np.linspace(0, px, _EDGE_POINTS)
+    xs, ys = (axis.ravel() for axis in np.meshgrid(along, along))
+    points = [transform @ (x, y) for x, y in zip(xs, ys, strict=True)]
+    with reading(grid.file):
+        east, north = transform_points(crs, grid.crs, [x for x, _ in points], [y for _, y in points])[:2]
+    to_grid = ~grid.transform
+    columns, rows = np.array([to_grid @ point for point in zip(east, north, strict=True)]).T
+    if not np.isfinite([columns, rows]).all():
+        return None
+    margin = 2 + math.ceil(2 * max(np.ptp(columns), np.ptp(rows)) / px)
+    return _inside(
+        grid,
+        math.floor(rows.min()) - margin,
+        math.floor(columns.min()) - margin,
+        math.ceil(rows.max()) + margin,
+        math.ceil(columns.max()) + margin,
+    )
+
+
+def _inside(grid: Grid, row: int, column: int, row_stop: int, column_stop: int) -> Window | None:
+    rows, columns = grid.shape_yx
+    row, column, row_stop, column_stop = max(0, row), max(0, column), min(rows, row_stop), min(columns, column_stop)
+    if row >= row_stop or column >= column_stop:
+        return None
+    return Window(column, row, column_stop - column, row_stop - row)
