@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..engine.errors import CheckpointError
-from .network import UPerFuse
+from .network import NetworkSpec, UPerFuse
 from .network.reading import read_spec
 
 __all__ = ["LoadedCheckpoint", "load_checkpoint", "read_spec", "save_checkpoint"]
@@ -47,24 +47,27 @@ def load_checkpoint(path: str | Path, *, tile_px: Mapping[str, int] | None = Non
     """
     weights, notes = _read(Path(path))
     shapes = {key: tuple(value.shape) for key, value in weights.items()}
-    network = UPerFuse(read_spec(shapes, tile_px=tile_px))
-    load_weights(network, weights, source=str(path))
+    spec = read_spec(shapes, tile_px=tile_px)
+    faults = _faults(weights, expected=_blueprint(spec))
+    if faults:
+        listed = "\n  ".join(faults)
+        raise CheckpointError(f"{path} does not fit the network it describes; mend {len(faults)} keys:\n  {listed}")
+    network = UPerFuse(spec)
+    network.load_state_dict(weights, strict=True)
     return LoadedCheckpoint(network.eval(), notes)
 
 
-def load_weights(network: UPerFuse, weights: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy weights into a network, all of them or none.
+def _blueprint(spec: NetworkSpec) -> dict[str, Tensor]:
+    """Parameters of a network without memory for them, so that nonsense costs nothing."""
+    try:
+        with torch.device("meta"):
+            return UPerFuse(spec).state_dict()
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"shapes describe a network that cannot be built ({error}); mend {spec}") from error
 
-    Args:
-        network: takes the values.
-        weights: parameter name, without prefix, to value.
-        source: where they come from, for the message.
 
-    Raises:
-        CheckpointError: listing every key that is missing, extra, wrongly shaped, not a number of the parameter's
-            kind, or not finite.
-    """
-    expected = network.state_dict()
+def _faults(weights: Mapping[str, Tensor], *, expected: Mapping[str, Tensor]) -> list[str]:
+    """Every key that is missing, extra, wrongly shaped, of another kind of number, or not finite."""
     faults = [f"{key} is missing, expected {list(expected[key].shape)}" for key in expected if key not in weights]
     for key, value in weights.items():
         if key not in expected:
@@ -75,10 +78,7 @@ def load_weights(network: UPerFuse, weights: Mapping[str, Tensor], *, source: st
             faults.append(f"{key} holds {value.dtype}, expected {expected[key].dtype}")
         elif not bool(torch.isfinite(value).all()):
             faults.append(f"{key} holds values that are not finite, expected numbers")
-    if faults:
-        listed = "\n  ".join(faults)
-        raise CheckpointError(f"{source} does not fit the network; mend {len(faults)} keys:\n  {listed}")
-    network.load_state_dict(dict(weights), strict=True)
+    return faults
 
 
 def save_checkpoint(network: UPerFuse, path: str | Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import cast
 
 import timm
-from timm.layers import PatchEmbed
+import torch
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
@@ -37,6 +38,7 @@ class ImageEncoder(nn.Module):
         self._swin = spec.backbone.family == "swin"
         self.set_tile((spec.tile_px, spec.tile_px))
 
+    @torch.inference_mode(mode=False)  # masks made here must serve training, too
     def set_tile(self, shape_yx: tuple[int, int]) -> None:
         """Fit shifts and masks of the attention to another tile; `forward` calls it when the size changes.
 

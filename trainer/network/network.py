@@ -14,7 +14,7 @@ from ...kernels.pyramid_fusion import pyramid_fusion, resize
 from .decoders import SegmentationDecoder
 from .images import ImageEncoder
 from .series import SeriesEncoder
-from .spec import LEVELS, NetworkSpec, stage_sides
+from .spec import NetworkSpec, stage_sides
 
 __all__ = ["UPerFuse"]
 
@@ -115,7 +115,7 @@ class UPerFuse(nn.Module):
         return [F.conv2d(each, weight, bias) for each, (weight, bias) in zip(maps, slices, strict=True)]
 
     def fusion_slices(self, modality: str) -> list[tuple[Tensor, Tensor | None]]:
-        """This modality's share of the fusion weights per level [C_out, C_l, 1, 1], and the bias with the first image."""
+        """Cut out this modality's fusion weights, per level [C_out, C_l, 1, 1], and the bias with the first image."""
         before = self.spec.modalities[: self.spec.modalities.index(modality)]
         first = modality == self.spec.images[0].name
         slices = []

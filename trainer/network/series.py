@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from ...engine.errors import TileError
 from ...kernels.temporal_aggregate import temporal_aggregate
 from ...kernels.temporal_attention import AttentionWeights, temporal_attention
-from .spec import SeriesSpec
+from .spec import CONV_GROUPS, SeriesSpec
 
 __all__ = ["SeriesEncoder"]
 
-_CONV_GROUPS = 4
 _ATTENTION_DROPOUT = 0.1
 _CONTEXT_DROPOUT = 0.2
 
@@ -27,7 +26,7 @@ class _Layers(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers.append(nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect"))
-            layers.append(nn.GroupNorm(_CONV_GROUPS, after) if norm == "group" else nn.BatchNorm2d(after))
+            layers.append(nn.GroupNorm(CONV_GROUPS, after) if norm == "group" else nn.BatchNorm2d(after))
             layers.append(nn.ReLU())
         self.conv = nn.Sequential(*layers)
 

@@ -12,6 +12,9 @@ from ...engine.flairhub import MODALITIES
 
 __all__ = ["BACKBONES", "LEVELS", "BackboneSpec", "Decoder", "ImageSpec", "NetworkSpec", "SeriesSpec", "TaskSpec"]
 
+CONV_GROUPS = 4
+"""Groups of channels that the convolutions of a time series are normalised in."""
+
 LEVELS = 4
 """Maps of a pyramid, at 1/4, 1/8, 1/16 and 1/32 of the tile."""
 
@@ -120,6 +123,11 @@ class SeriesSpec:
         widths = (*self.encoder_widths, self.d_model)
         if any(width % self.heads for width in widths):
             raise CheckpointError(f"{self.name}: widths {widths} are not multiples of its {self.heads} attention heads")
+        if any(width % CONV_GROUPS for width in self.encoder_widths):
+            raise CheckpointError(
+                f"{self.name}: encoder widths {self.encoder_widths} are not multiples of {CONV_GROUPS}, the number of "
+                "groups that are normalised; choose others"
+            )
         down, up = self.encoder_widths, self.decoder_widths
         if len(down) != len(up) or down[-1] != up[-1]:
             raise CheckpointError(
