@@ -1,0 +1,24 @@
+"""The runtime: a plan in, maps out. No PyTorch here.
+
+    from uperfuse.engine import Engine
+
+    Engine.load("uperfuse.plan").predict(tiles)
+"""
+
+from .engine import Engine, Primed
+from .errors import BackendError, CheckpointError, PlanError, RasterError, TileError, UPerFuseError
+from .plan import Plan
+from .prediction import Prediction
+
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "Engine",
+    "Plan",
+    "PlanError",
+    "Prediction",
+    "Primed",
+    "RasterError",
+    "TileError",
+    "UPerFuseError",
+]

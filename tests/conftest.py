@@ -1,5 +1,7 @@
 """What every test may use."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,93 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("../shared (golden values and real rasters) is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> PlanFactory:
+    """Plans of small networks with random weights, exported once per session: `plans("aerial")`."""
+    return PlanFactory(tmp_path_factory.mktemp("plans"))
+
+
+class PlanFactory:
+    """Small networks by name, and their plans.
+
+    `aerial`: one RGB image. `all`: aerial, elevation, Sentinel-2 and -1, two tasks, all but the aerial image may be
+    absent. `series`: Sentinel-2 and -1 alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = {}
+
+    def __call__(self, name: str):
+        """Path of the plan `name` and its network in PyTorch."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str):
+        import torch
+
+        from uperfuse.engine.plan.manifest import Provenance
+        from uperfuse.trainer.export import ExportConfig, export_network
+        from uperfuse.trainer.network import UPerFuse
+
+        torch.manual_seed(7)
+        network = UPerFuse(small_spec(name)).eval()
+        randomise(network)
+        path = self._folder / f"{name}.plan"
+        provenance = Provenance(checkpoint="random", checkpoint_sha256="0" * 64, created="2026-01-01", tools={})
+        said = ExportConfig.model_validate({"modalities": {"AERIAL_RGBI": {"bands": ["R", "G", "B"]}}})
+        export_network(network, out=path, name=f"small-{name}", provenance=provenance, said=said, tile_px=TILE_PX[name])
+        return path, network
+
+
+TILE_PX = {"aerial": 128, "all": 128, "series": 10}
+
+
+def small_spec(name: str):
+    """Spec of a network with a tenth of the published widths."""
+    from uperfuse.trainer.network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec
+
+    backbone = BackboneSpec("convnextv2", (16, 24, 32, 40), (1, 1, 1, 1))
+
+    def image(modality: str, channels: int, tile_px: int) -> ImageSpec:
+        return ImageSpec(modality, channels, tile_px, backbone)
+
+    def series(modality: str, channels: int, widths: tuple[int, ...], out: int) -> SeriesSpec:
+        return SeriesSpec(modality, channels, widths, widths, heads=16, d_key=4, d_model=64, out_widths=(16, out))
+
+    land_cover, crops = TaskSpec("AERIAL_LABEL-COSIA", 19), TaskSpec("ALL_LABEL-LPIS", 23)
+    widths = (16, 16, 32, 32)
+    if name == "aerial":
+        return NetworkSpec((image("AERIAL_RGBI", 3, 512),), (), (land_cover,), pyramid_channels=32)
+    if name == "series":
+        both = (series("SENTINEL2_TS", 10, widths, 19), series("SENTINEL1-ASC_TS", 2, widths, 19))
+        return NetworkSpec((), both, (land_cover,))
+    return NetworkSpec(
+        (image("AERIAL_RGBI", 3, 512), image("DEM_ELEV", 2, 512)),
+        (series("SENTINEL2_TS", 10, widths, 42), series("SENTINEL1-ASC_TS", 2, widths, 42)),
+        (land_cover, crops),
+        pyramid_channels=32,
+        absent=("DEM_ELEV", "SENTINEL2_TS", "SENTINEL1-ASC_TS"),
+    )
+
+
+def randomise(network) -> None:
+    """Weights and statistics that make every layer count: no zero initialisation survives."""
+    import torch
+
+    generator = torch.Generator().manual_seed(11)
+    for name, value in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        noise = torch.randn(value.shape, generator=generator)
+        if name.endswith("running_var"):
+            value.copy_(1 + 0.3 * noise.abs())
+        elif value.ndim == 1 and name.endswith("weight"):
+            value.copy_(1 + 0.2 * noise)
+        elif value.ndim <= 1 or name.startswith("absent"):
+            value.copy_(0.2 * noise)
+        else:
+            value.copy_(noise * (1.4 / value[0].numel() ** 0.5))

@@ -1,7 +1,9 @@
 """The CPU back end: every segment is an OpenVINO model of fixed shape for one tile.
 
 One tile at a time keeps the result independent of how tiles are batched, bit for bit, and on a CPU costs nothing:
-one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each.
+one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each,
+and stay in float32: in bf16 the sines and cosines of their days lose the date (measured: a network of one aerial image
+and one series then differs from float32 by 2.8 % instead of 0.8 %).
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class CpuBackend:
         self._core = ov.Core()
         self._manifest = plan.manifest
         self._plan = plan
-        self.precision, why = _choose_precision(self._core, precision)
+        images = any(modality.kind == "image" for modality in plan.manifest.modalities)
+        self.precision, why = _choose_precision(self._core, precision, images=images)
         self.threads = threads if threads is not None else len(os.sched_getaffinity(0))
         if self.threads < 1:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
@@ -91,7 +94,8 @@ class CpuBackend:
             key = (modality, dates)
             if key not in self._series:
                 model = self._read(f"encoder:{modality}")
-                self._series[key] = self._compile(fix_shapes(model, batch=1, dates=dates), key=f"{modality}:{dates}")
+                fixed = fix_shapes(model, batch=1, dates=dates)
+                self._series[key] = self._compile(fixed, key=f"{modality}:{dates}", precision="float32")
             return self._series[key]
 
     def _compile_all(self) -> dict[str, ov.CompiledModel]:
@@ -115,10 +119,10 @@ class CpuBackend:
         except RuntimeError as error:
             raise BackendError(f"segment {segment} is not a graph that OpenVINO reads: {_first_line(error)}") from error
 
-    def _compile(self, model: ov.Model, *, key: str) -> ov.CompiledModel:
+    def _compile(self, model: ov.Model, *, key: str, precision: str | None = None) -> ov.CompiledModel:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[self.precision],
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision or self.precision],
             "INFERENCE_NUM_THREADS": self.threads,
             "CACHE_DIR": str(cache_folder()),
         }
@@ -186,16 +190,20 @@ def cache_folder() -> Path:
     return Path(root) / "uperfuse" / "openvino"
 
 
-def _choose_precision(core: ov.Core, asked: str) -> tuple[str, str]:
+def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, str]:
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if asked == "auto":
+        if not images:
+            return "float32", "in float32, which series need"
         if has_bf16:
-            return "bf16", "in bf16, which the processor multiplies natively"
+            return "bf16", "in bf16, which the processor multiplies natively (series in float32)"
         return "float32", "in float32: the processor has no bf16 instructions"
     if asked not in _PRECISIONS:
         raise BackendError(f"precision is {asked!r}, expected auto, {' or '.join(_PRECISIONS)}")
     if asked == "bf16" and not has_bf16:
         raise BackendError("precision is bf16, but the processor has no bf16 instructions; use precision='float32'")
+    if asked == "bf16" and not images:
+        raise BackendError("precision is bf16, but the plan has series alone, which need float32; use precision='float32'")
     return asked, f"in {asked}, as asked"
 
 

@@ -99,7 +99,7 @@ def _constants(segment: SegmentModule) -> Graph:
     """A graph without inputs: each output is one stored tensor."""
     nodes, initialisers, outputs, specs = [], [], [], []
     for name, level in zip(segment.outputs, _run(segment), strict=True):
-        array = level.numpy().astype(np.float32)  # [1, C, 1, 1]
+        array = level.detach().numpy().astype(np.float32)  # [1, C, 1, 1]
         initialisers.append(numpy_helper.from_array(array, f"{name}.value"))
         nodes.append(helper.make_node("Identity", [f"{name}.value"], [name]))
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,26 +34,47 @@ class SegmentModule:
     series: bool = False
 
 
+class _Projection(nn.Module):
+    """One modality's slice of the fusion weights, cut out so that a segment stores no more than it uses."""
+
+    def __init__(self, network: UPerFuse, modality: str) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList()
+        for weight, bias in network.fusion_slices(modality) if network.spec.fused else ():
+            convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
+            convolution.weight = nn.Parameter(weight.detach().clone())
+            if bias is not None:
+                convolution.bias = nn.Parameter(bias.detach().clone())
+            self.convolutions.append(convolution)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if not len(self.convolutions):
+            return tuple(maps)
+        return tuple(convolution(level) for convolution, level in zip(self.convolutions, maps, strict=True))
+
+
 class _ImageEncoder(nn.Module):
     def __init__(self, network: UPerFuse, modality: str) -> None:
         super().__init__()
-        self.network = network
-        self.modality = modality
+        self.encoder = network.encoders[modality]
+        self.projection = _Projection(network, modality)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        maps = self.network.encode_image(self.modality, pixels)
-        return tuple(self.network.project(self.modality, maps))
+        maps: tuple[Tensor, ...] = self.projection(self.encoder(pixels))
+        return maps
 
 
 class _SeriesEncoder(nn.Module):
     def __init__(self, network: UPerFuse, modality: str) -> None:
         super().__init__()
-        self.network = network
-        self.modality = modality
+        self.encoder = network.encoders[modality]
+        self.pyramid = bool(network.spec.images)
+        self.projection = _Projection(network, modality)
 
     def forward(self, pixels: Tensor, days: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        maps = self.network.encode_series(self.modality, pixels, days, mask > 0)
-        return tuple(self.network.project(self.modality, maps))
+        maps = self.encoder(pixels, days, mask)
+        result: tuple[Tensor, ...] = self.projection(maps if self.pyramid else [self.encoder.classify(maps)])
+        return result
 
 
 class _StandIn(nn.Module):
