@@ -30,7 +30,9 @@ MAX_MEMBERS = 512
 MAX_PLAN_BYTES = 16 * 2**30
 MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_NAME = 200
-LIMIT_32 = 0xFFFFFFFF  # a 32-bit field holding this value says "see the ZIP64 field"
+
+_IN_ZIP64 = 0xFFFFFFFF  # what a 32-bit field holds whose value stands in a ZIP64 field
+_FAR = 0xFFFFFFFF  # the first offset that needs one
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -85,12 +87,12 @@ class Entry:
 
     def record(self) -> bytes:
         """The record of the central directory."""
-        far = self.start >= LIMIT_32
+        far = self.start >= _FAR
         extra = _OFFSET_64.pack(_OFFSET_64_ID, 8, self.start) if far else b""
         version = _VERSION_64 if far else _VERSION
         head = _CENTRAL.pack(
             _CENTRAL_MARK, _UNIX << 8 | version, version, 0, 0, 0, _DATE, self.crc, self.size, self.size,
-            len(self.name), len(extra), 0, 0, 0, _ATTRIBUTES, LIMIT_32 if far else self.start,
+            len(self.name), len(extra), 0, 0, 0, _ATTRIBUTES, _IN_ZIP64 if far else self.start,
         )  # fmt: skip
         return head + self.name.encode("ascii") + extra
 
@@ -125,8 +127,8 @@ def directory(entries: Iterable[Entry]) -> bytes:
     entries = tuple(entries)
     records = b"".join(entry.record() for entry in entries)
     start, count = entries[-1].stop, len(entries)
-    far = start >= LIMIT_32
-    end = _END.pack(_END_MARK, 0, 0, count, count, len(records), LIMIT_32 if far else start, 0)
+    far = start >= _FAR
+    end = _END.pack(_END_MARK, 0, 0, count, count, len(records), _IN_ZIP64 if far else start, 0)
     if not far:
         return records + end
     end_64 = _END_64.pack(
@@ -171,12 +173,12 @@ def _read_end(archive: memoryview) -> tuple[int, int, int]:
     if not 1 <= count <= MAX_MEMBERS:
         raise PlanError(f"{count} members, expected 1 to {MAX_MEMBERS}")
     stop = at
-    if start == LIMIT_32:
+    if start == _IN_ZIP64:
         stop = at - _LOCATOR_64.size - _END_64.size
         if stop < 0 or archive[stop : stop + 4] != _END_64_MARK:
             raise PlanError("ZIP64 offset announced, but no ZIP64 end record is there")
         start = _END_64.unpack_from(archive, stop)[-1]
-        if start < LIMIT_32:
+        if start < _FAR:
             raise PlanError("ZIP64 end record where the offset fits 32 bits")
     if start + size > stop:
         raise PlanError(f"truncated: the central directory is said to end at byte {start + size}, it ends at {stop}")
@@ -216,7 +218,7 @@ def _read_records(archive: memoryview, count: int, at: int, stop: int) -> Iterat
             raise PlanError(f"member {name} is said to lie on disk {disk}, expected one file")
         if packed != size:
             raise PlanError(f"size mismatch: member {name} has {size} bytes and {packed} stored, expected the same")
-        if start == LIMIT_32 and len(extra) == _OFFSET_64.size and extra[:4] == struct.pack("<HH", _OFFSET_64_ID, 8):
+        if start == _IN_ZIP64 and len(extra) == _OFFSET_64.size and extra[:4] == struct.pack("<HH", _OFFSET_64_ID, 8):
             start = _OFFSET_64.unpack(extra)[-1]
         elif extra:
             raise PlanError(f"extra field on the record of member {name}, expected none")
@@ -273,7 +275,7 @@ def _check_members(entries: Iterable[Entry]) -> None:
         if entry.name in names:
             raise PlanError(f"duplicate member {entry.name}")
         names.add(entry.name)
-        if entry.size >= LIMIT_32:
+        if entry.size >= _IN_ZIP64:
             raise PlanError(f"member {entry.name} has {entry.size} bytes, a member must be below 4 GiB")
         if entry.name == MANIFEST and entry.size > MAX_MANIFEST_BYTES:
             raise PlanError(f"{MANIFEST} has {entry.size} bytes, at most {MAX_MANIFEST_BYTES} are allowed")

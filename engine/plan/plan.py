@@ -254,7 +254,7 @@ def _read_manifest(content: bytes) -> Manifest:
         raise PlanError(f"{MANIFEST} is not a JSON object")
     version = tree.get("schema_version")
     if type(version) is not int or version != SCHEMA_VERSION:
-        raise PlanError(f"schema_version is {ascii(version)[:40]}, this release of uperfuse reads {SCHEMA_VERSION}")
+        raise PlanError(f"schema_version is {ascii(version)[:40]}, and this release of uperfuse reads {SCHEMA_VERSION}")
     try:
         return Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
