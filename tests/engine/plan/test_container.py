@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from uperfuse.engine.errors import PlanError
 from uperfuse.engine.plan import Plan, container, write_plan
 from uperfuse.engine.plan.container import ALIGNMENT, MANIFEST, directory, place, read_entries

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from uperfuse.engine.errors import PlanError
 from uperfuse.engine.plan import Manifest, Plan, write_plan
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+
 from uperfuse.engine.plan.manifest import Manifest, Resize
 
 from .examples import AERIAL, COVER, CROPS, DEM, S1, S2, a_manifest

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from uperfuse.engine.errors import PlanError
 from uperfuse.engine.plan import Plan, write_plan
 from uperfuse.engine.plan import plan as plan_module
