@@ -1,0 +1,181 @@
+"""Checkpoints become plans that give the reference's numbers, or nothing is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+
+from tests.golden import checkpoint, recipe
+from uperfuse.engine import CheckpointError, Engine, Plan
+from uperfuse.engine.check import relative_error
+from uperfuse.engine.flairhub import MODALITIES
+from uperfuse.trainer.export import ExportConfig, export, export_checkpoint, export_network
+from uperfuse.trainer.export.describe import describe_modality, describe_task
+
+
+def raw(description: dict) -> dict:
+    """A configuration under which the plan takes inputs that are normalised already."""
+    modalities = {}
+    for name, entry in description["modalities"].items():
+        if "dates" not in entry:
+            bands = [f"band{place}" for place in range(entry["channels"])]
+            modalities[name] = {"bands": bands, "dtype": "float32"}
+        elif name == "SENTINEL2_TS":
+            modalities[name] = {"dtype": "float32"}
+    return {"modalities": modalities}
+
+
+@pytest.mark.parametrize("case", ["lc-b_swin-tiny", "lc-g_utae", "lpis-i_swin-tiny", "multitask-lc-lpis_swin-tiny"])
+def test_a_plan_gives_the_reference_numbers(shared, tmp_path, case):
+    description = checkpoint(shared, case, tmp_path / "weights.safetensors")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw(description)))
+    report = export_checkpoint(
+        tmp_path / "weights.safetensors", out=tmp_path / "golden.plan", config=tmp_path / "config.yaml"
+    )
+    _, expected = recipe(shared).load(case)
+    inputs = recipe(shared).inputs(description)
+    with Engine.load(tmp_path / "golden.plan", precision="float32") as engine:
+        assert engine.plan_hash == report.plan_hash
+        got = engine.predict(inputs, logits=True)
+    for task in description["tasks"]:
+        labels = next(value for key, value in expected.items() if task in key and value.dtype == np.uint8)
+        logits = next(value for key, value in expected.items() if task in key and value.dtype != np.uint8)
+        assert relative_error(got.logits[task][0, :, ::8, ::8], logits) < 1e-4
+        assert (got.labels[task][0] == labels).mean() >= 0.9999
+
+
+def test_graphs_hold_no_trace_of_the_machine_and_each_weight_once(plans):
+    path, network = plans("all")
+    with Plan.open(path) as plan:
+        stored = 0
+        for segment in plan.manifest.segments:
+            data = bytes(plan.member(segment.member))
+            assert b"/site-packages/" not in data
+            assert b".py" not in data
+            model = onnx.load_from_string(data)
+            stored += sum(int(np.prod(weight.dims)) for weight in model.graph.initializer)
+            assert segment.parameters <= stored
+        used = sum(
+            parameter.numel()
+            for name, parameter in network.named_parameters()
+            if "out_conv" not in name and "fpn_stages.4" not in name
+        )
+    assert stored < 1.1 * used
+
+
+def test_export_twice_gives_the_same_bytes(plans, tmp_path):
+    path, network = plans("series")
+    with Plan.open(path) as plan:
+        manifest = plan.manifest
+    export_network(network, out=tmp_path / "again.plan", name=manifest.name, provenance=manifest.provenance, tile_px=10)
+    assert (tmp_path / "again.plan").read_bytes() == path.read_bytes()
+
+
+def test_nothing_is_written_when_the_plan_differs_from_pytorch(plans, tmp_path, monkeypatch):
+    _, network = plans("series")
+    truth = export.reference_logits
+
+    def off_by_a_little(*args, **kwargs):
+        return {task: logits + 0.01 * np.abs(logits).max() for task, logits in truth(*args, **kwargs).items()}
+
+    monkeypatch.setattr(export, "reference_logits", off_by_a_little)
+    with Plan.open(plans("series")[0]) as plan:
+        provenance = plan.manifest.provenance
+    with pytest.raises(CheckpointError, match="the plan differs from PyTorch on AERIAL_LABEL-COSIA"):
+        export_network(network, out=tmp_path / "bad.plan", name="bad", provenance=provenance, tile_px=10)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_plan_is_kept(tmp_path):
+    out = tmp_path / "kept.plan"
+    out.write_bytes(b"mine")
+    with pytest.raises(CheckpointError, match="exists"):
+        export_checkpoint(tmp_path / "weights.safetensors", out=out)
+    assert out.read_bytes() == b"mine"
+
+
+def test_the_command_says_what_is_wrong_and_fails(tmp_path):
+    broken = tmp_path / "FLAIR-HUB_LC-A_RGB_swintiny-upernet.safetensors"
+    broken.write_bytes(b"not a checkpoint")
+    command = [sys.executable, "-m", "uperfuse.engine.cli", "export", str(broken), "-o", str(tmp_path / "x.plan")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "x.plan").exists()
+
+
+def describe(name: str, channels: int, network: str, **said):
+    config = ExportConfig.model_validate({"modalities": {name: said}}) if said else ExportConfig()
+    tile_px = MODALITIES[name].tile_px if name in MODALITIES else 64
+    return describe_modality(
+        name,
+        channels=channels,
+        network=network,
+        may_be_absent=False,
+        tile_px=tile_px,
+        said=config.modalities.get(name),
+    )
+
+
+@pytest.mark.parametrize(
+    ("network", "channels", "bands"),
+    [
+        ("FLAIR-HUB_LC-A_RGB_swinbase-upernet", 3, ("R", "G", "B")),
+        ("FLAIR-HUB_LC-A_IR_swinbase-upernet", 3, ("NIR", "R", "G")),
+        ("FLAIR-HUB_LC-L_swinbase-upernet", 3, ("NIR", "R", "G")),
+        ("mine", 4, ("R", "G", "B", "NIR")),
+    ],
+)
+def test_published_names_tell_the_bands(network, channels, bands):
+    modality = describe("AERIAL_RGBI", channels, network)
+    assert modality.bands == bands
+    facts = MODALITIES["AERIAL_RGBI"].statistics
+    assert [(c.mean, c.std) for c in modality.channels] == [facts[band] for band in bands]
+
+
+def test_bands_are_never_guessed():
+    with pytest.raises(CheckpointError, match="does not tell which of R, G, B, NIR its 3 channels are"):
+        describe("AERIAL_RGBI", 3, "mine")
+    assert describe("AERIAL_RGBI", 3, "mine", bands=["B", "G", "R"]).channels[0].mean == 102.18
+
+
+def test_elevation_becomes_surface_and_height():
+    modality = describe("DEM_ELEV", 2, "mine")
+    assert modality.bands == ("DSM", "DTM")
+    assert [(c.band, c.minus) for c in modality.channels] == [("DSM", None), ("DSM", "DTM")]
+
+
+def test_series_enter_raw_and_only_sentinel_2_is_filtered():
+    optical, radar = describe("SENTINEL2_TS", 10, "mine"), describe("SENTINEL1-ASC_TS", 2, "mine")
+    assert {(c.mean, c.std) for c in (*optical.channels, *radar.channels)} == {(0.0, 1.0)}
+    assert optical.filter is not None
+    assert radar.filter is None
+    assert describe("SENTINEL2_TS", 10, "mine", filter=None).filter is None
+
+
+def test_classes_must_be_as_many_as_the_decoder_gives():
+    with pytest.raises(CheckpointError, match="19 named classes and its decoder gives 7"):
+        describe_task("AERIAL_LABEL-COSIA", classes=7)
+    with pytest.raises(CheckpointError, match="does not tell its classes for HABITATS"):
+        describe_task("HABITATS", classes=7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modalities: {AERIAL_RGBI: {colour: red}}", "modalities.AERIAL_RGBI.colour: Extra inputs"),
+        ("modalities: [", "is not YAML"),
+        ("tasks: {A: {classes: [{name: x, colour: red}]}}", "tasks.A.classes.0.colour"),
+    ],
+)
+def test_a_configuration_that_is_wrong_is_refused(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        ExportConfig.read(path)
