@@ -184,6 +184,8 @@ def _by_file(modality: Modality, names: list[str | None], file: str) -> BandChoi
         numbers = tuple(names.index(band) + 1 for band in modality.bands)
         return BandChoice(numbers, alpha, "by the names in the file")
     images = [index for index, name in enumerate(names) if name != ALPHA]
+    if len(modality.bands) == 1 and len(images) == 1 and names[images[0]] is None:
+        return BandChoice((images[0] + 1,), alpha, "its only band, without a name")
     usual = _usual_order(modality)
     agrees = len(images) == len(usual) and all(
         names[index] in (None, band) for index, band in zip(images, usual, strict=True)

@@ -26,6 +26,7 @@ NOT_COVERED_ABSENT = "not covered; mapped without it"
 NOT_COVERED_VOID = "not covered; entered as void"
 SNOW_ALONE = "without a clear acquisition; those free of snow were used"
 NO_ACQUISITION = "without an acquisition free of cloud or snow; entered without dates"
+NOTHING_LEFT = "without a single usable acquisition of any sensor; left void"
 _CLEARNESS = {Clearness.SNOW_ONLY: SNOW_ALONE, Clearness.NONE: NO_ACQUISITION}
 
 
@@ -128,9 +129,10 @@ class SceneReader:
                 tiles[name], voids[name] = record.pixels.values[0], record.pixels.void[0]
             else:
                 tiles[dates_key(name)] = record.dates
-        if all(mask.all() for mask in voids.values()):
-            void = np.ones_like(void)  # no sensor has an acquisition left that saw this tile
         remarks = {name: record.remark for name, record in records.items() if record.remark is not None}
+        if all(mask.all() for mask in voids.values()):  # so it is of a series without dates, too
+            void = np.ones_like(void)
+            remarks = {self._base.name: NOTHING_LEFT}
         return TileInputs(place, tiles, voids, void, remarks)
 
     def _open(self, modality: Modality, scene: Scene) -> None:

@@ -50,6 +50,12 @@ class TilePlace:
             slice(self.columns.core_start - self.columns.start, self.columns.core_stop - self.columns.start),
         )
 
+    @property
+    def core_pixels(self) -> int:
+        """Number of pixels of the core."""
+        rows = self.rows.core_stop - self.rows.core_start
+        return rows * (self.columns.core_stop - self.columns.core_start)
+
 
 class Tiling:
     """The tiles of a raster, row by row; their cores partition it.

@@ -1,0 +1,117 @@
+"""`uperfuse predict`: rasters to maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..engine import Engine
+from ..errors import RasterError
+from ..rasters import MapSummary, Scene, predict_raster
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("predict", help="Map the rasters of a scene.", no_args_is_help=True)(_predict)
+
+
+def _predict(
+    plan: Annotated[Path, typer.Argument(help="The .plan file.", show_default=False)],
+    scene: Annotated[
+        Path | None, typer.Argument(help="A scene file (YAML) in place of --input and its like.", show_default=False)
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Raster of a modality: AERIAL_RGBI=ortho.tif. Repeat for each."),
+    ] = None,
+    dates: Annotated[
+        list[str] | None,
+        typer.Option("--dates", help="Dates of a series, one a line: SENTINEL2_TS=dates.txt."),
+    ] = None,
+    masks: Annotated[
+        list[str] | None,
+        typer.Option("--mask", help="Snow and cloud in percent for each date of a series: SENTINEL2_TS=mask.tif."),
+    ] = None,
+    bands: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bands",
+            help="Names of a file's bands in its order, AERIAL_RGBI=NIR,G,B,R, or numbers of the bands that the plan "
+            "takes, in the plan's order, AERIAL_RGBI=1,4,2.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the maps.")] = Path("out"),
+    device: Annotated[str, typer.Option(help="Where to compute; auto takes the best there is.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    halo_px: Annotated[
+        int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write the probability of each class.")
+    ] = False,
+    no_confidence: Annotated[bool, typer.Option("--no-confidence", help="Do not write the confidence.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace maps that exist.")] = False,
+    allow_ungeoreferenced: Annotated[
+        bool, typer.Option("--allow-ungeoreferenced", help="Map a single raster without CRS in its own pixels.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    what = _scene(scene, inputs or [], dates=dates or [], masks=masks or [], bands=bands or [])
+    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    with Engine.load(plan, device=device, precision=precision, threads=threads) as engine:
+        console.print(engine.describe(), markup=False)
+        summary = predict_raster(
+            engine,
+            what,
+            out,
+            halo_px=halo_px,
+            confidence=not no_confidence,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            allow_ungeoreferenced=allow_ungeoreferenced,
+            progress=not quiet,
+            report=lambda sentence: console.print(sentence, markup=False),
+        )
+    _print_summary(summary, console)
+
+
+def _scene(file: Path | None, inputs: list[str], *, dates: list[str], masks: list[str], bands: list[str]) -> Scene:
+    if file is None and not inputs:
+        raise RasterError("no raster is given, expected a scene file or --input MODALITY=FILE; name what to map")
+    if file is None:
+        return Scene.from_options(inputs, dates=dates, masks=masks, bands=bands)
+    if inputs or dates or masks or bands:
+        raise RasterError(
+            f"a scene file ({file}) and options of a scene (--input, --dates, --mask, --bands) are both given; "
+            "write everything into the file, or use options only"
+        )
+    return Scene.from_yaml(file)
+
+
+def _print_summary(summary: MapSummary, console: Console) -> None:
+    for task, pixels in summary.pixels.items():
+        total = sum(pixels.values())
+        areas = summary.areas_ha.get(task)
+        table = Table("class", title=task)
+        table.add_column("pixels" if areas is None else "area (ha)", justify="right")
+        table.add_column("share", justify="right")
+        for name, count in sorted(pixels.items(), key=lambda entry: -entry[1]):
+            if count:
+                amount = (
+                    f"{count}" if areas is None else f"{areas[name]:,.4g}" if areas[name] < 1 else f"{areas[name]:,.2f}"
+                )
+                table.add_row(name, amount, f"{count / total:.1%}")
+        console.print(table)
+    void = f", {summary.void_tiles} of them void and not computed" if summary.void_tiles else ""
+    console.print(f"{summary.tiles} tiles{void}; {summary.void_fraction:.1%} of the map is void")
+    console.print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items()))
+    for files in summary.files.values():
+        for path in files:
+            console.print(str(path), markup=False)

@@ -1,0 +1,136 @@
+"""What a map came to: areas, void share, what was remarkable, and where the time went."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..plan.manifest import Manifest
+from ..prediction import VOID
+from .grid import Grid
+from .mosaic import MapFiles
+from .reader import TileInputs
+from .tiling import TilePlace
+
+__all__ = ["MapSummary", "Stopwatch", "Tally"]
+
+_HECTARE_M2 = 10_000.0
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What `predict_raster` made.
+
+    Attributes:
+        files: task -> its files.
+        pixels: task -> class name -> number of pixels; classes that do not occur count 0.
+        areas_ha: task -> class name -> area on the ground in hectares; empty for a raster without CRS.
+        tiles: number of tiles.
+        void_tiles: tiles without a single valid pixel in their core; they were not computed.
+        void_fraction: void share of the map's pixels, 0 to 1.
+        messages: all that was said of the rasters and of the tiles.
+        seconds: stage -> wall-clock seconds. "read" runs beside the others.
+    """
+
+    files: Mapping[str, MapFiles]
+    pixels: Mapping[str, Mapping[str, int]]
+    areas_ha: Mapping[str, Mapping[str, float]]
+    tiles: int
+    void_tiles: int
+    void_fraction: float
+    messages: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+class Stopwatch:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time within the context to `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Tally:
+    """Counts over the tiles of one map."""
+
+    def __init__(self, manifest: Manifest, grid: Grid) -> None:
+        self._tasks = manifest.tasks
+        self._grid = grid
+        self._pixels = {task.name: np.zeros(256, np.int64) for task in manifest.tasks}
+        self._areas_m2 = {task.name: np.zeros(256, np.float64) for task in manifest.tasks}
+        self._remarks: Counter[tuple[str, str]] = Counter()
+        self.computed = 0
+
+    def add_tile(self, inputs: TileInputs) -> None:
+        """Count a tile that was computed."""
+        self.computed += 1
+        self._remarks.update(inputs.remarks.items())
+
+    def add_core(self, place: TilePlace, task: str, labels: NDArray[np.uint8]) -> None:
+        """Count the labels [Y, X] of a core; a pixel's area is taken at its middle."""
+        counts = np.bincount(labels.ravel(), minlength=256)
+        rows, columns = place.core_yx
+        size = self._grid.pixel_size(row=(rows.start + rows.stop) / 2, column=(columns.start + columns.stop) / 2)
+        self._pixels[task] += counts
+        self._areas_m2[task] += counts * (size.area_m2 if size is not None else 0.0)
+
+    def summary(
+        self,
+        *,
+        files: Mapping[str, MapFiles],
+        tiles: int,
+        messages: Sequence[str],
+        seconds: Mapping[str, float],
+    ) -> MapSummary:
+        """Everything counted so far."""
+        names = {task.name: [entry.name for entry in task.classes] for task in self._tasks}
+        total = self._grid.shape_yx[0] * self._grid.shape_yx[1]
+        counts = next(iter(self._pixels.values()))
+        located = self._grid.crs is not None
+        return MapSummary(
+            files=files,
+            pixels={task: _by_class(classes, self._pixels[task].tolist()) for task, classes in names.items()},
+            areas_ha={
+                task: _by_class(classes, (self._areas_m2[task] / _HECTARE_M2).tolist())
+                for task, classes in names.items()
+                if located
+            },
+            tiles=tiles,
+            void_tiles=tiles - self.computed,
+            void_fraction=1 - int(counts[:VOID].sum()) / total,
+            messages=tuple(messages),
+            seconds=dict(seconds),
+        )
+
+    def remarks(self) -> list[str]:
+        """What was remarkable of the tiles, in words."""
+        return [
+            f"{modality}: {count} of {self.computed} tiles {remark}"
+            for (modality, remark), count in sorted(self._remarks.items())
+        ]
+
+
+_Amount = TypeVar("_Amount", int, float)
+
+
+def _by_class(classes: Sequence[str], amounts: Sequence[_Amount]) -> dict[str, _Amount]:
+    """Amount of each class; classes of one name are added up."""
+    by_name: dict[str, _Amount] = {}
+    for name, amount in zip(classes, amounts, strict=False):
+        by_name[name] = by_name.get(name, type(amount)(0)) + amount
+    return by_name
