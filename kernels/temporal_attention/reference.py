@@ -71,7 +71,7 @@ def temporal_attention(
     every date is masked, and with T = 0, the attention is zero everywhere and so is the context.
 
     Args:
-        features: [B, T, C, Y, X], finite.
+        features: [B, T, C, Y, X]; squares must be finite, on masked dates too.
         days: [B, T] days from the reference date.
         mask: [B, T] true or 1 for a real date, false or 0 for padding.
         weights: parameters, of the features' dtype.
