@@ -202,7 +202,13 @@ std::vector<T> per_channel(const py::sequence& list, const std::string& name, py
                           std::to_string(channels) + ", one per channel of out");
   }
   std::vector<T> values;
-  for (const py::handle entry : list) values.push_back(entry.cast<T>());
+  for (const py::handle entry : list) {
+    try {
+      values.push_back(entry.cast<T>());
+    } catch (const py::cast_error&) {
+      throw py::type_error(name + " holds " + py::repr(entry).cast<std::string>() + "; expected numbers");
+    }
+  }
   return values;
 }
 
