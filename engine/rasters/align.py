@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,12 +83,10 @@ def _padded(raster: Readable, row: int, column: int, px: int) -> Pixels:
 
 
 def _resampled(raster: Readable, crs: CRS | None, transform: Affine, px: int, nearest: bool) -> Pixels:
-    window = _seen_window(raster.grid, crs, transform, px)
+    window, per_pixel = _seen_window(raster.grid, crs, transform, px)
     if window is None:
         return _padded(raster, -px, -px, px)
-    per_pixel = max(window.height, window.width) / px
-    step = max(1, math.floor(per_pixel / _DECIMATED_PX))
-    shape = (math.ceil(window.height / step), math.ceil(window.width / step))
+    window, shape = _decimated(window, step=math.floor(per_pixel / _DECIMATED_PX))
     source = raster.read(window, shape_yx=shape)
     source_transform = (
         raster.grid.transform
@@ -95,15 +94,36 @@ def _resampled(raster: Readable, crs: CRS | None, transform: Affine, px: int, ne
         @ Affine.scale(window.width / shape[1], window.height / shape[0])
     )
     method = Resampling.nearest if nearest else Resampling.average if per_pixel > _COARSER else Resampling.bilinear
-    dates, bands = source.values.shape[:2]
     numbers = np.where(source.void[:, None], np.float32(np.nan), source.values.astype(np.float32))
-    target = np.full((dates * bands, px, px), np.nan, np.float32)
-    with reading(raster.grid.file):
+    onto = partial(_warped, raster.grid, source_transform, crs, transform, px)
+    values = onto(numbers, method)  # [T, C, Y, X]
+    void = np.isnan(values).any(axis=1)
+    if method is Resampling.bilinear and source.void.any():  # a void pixel takes no value from its neighbours either
+        void |= np.isnan(onto(np.where(source.void[:, None], np.float32(np.nan), np.float32(0)), Resampling.nearest))[
+            :, 0
+        ]
+    values = np.where(void[:, None], np.float32(0), values)
+    dtype = source.values.dtype
+    return Pixels((np.rint(values) if dtype.kind in "iu" else values).astype(dtype), void)
+
+
+def _warped(
+    grid: Grid,
+    source_transform: Affine,
+    crs: CRS | None,
+    transform: Affine,
+    px: int,
+    numbers: NDArray[np.float32],
+    method: Resampling,
+) -> NDArray[Any]:
+    """Numbers [T, C, Y, X] of which NaN takes no part, resampled to [T, C, px, px]; NaN where there are none."""
+    target = np.full((numbers.shape[0] * numbers.shape[1], px, px), np.nan, np.float32)
+    with reading(grid.file):
         reproject(
-            numbers.reshape(dates * bands, *shape),
+            numbers.reshape(-1, *numbers.shape[2:]),
             target,
             src_transform=source_transform,
-            src_crs=raster.grid.crs,
+            src_crs=grid.crs,
             src_nodata=np.nan,
             dst_transform=transform,
             dst_crs=crs,
@@ -111,17 +131,25 @@ def _resampled(raster: Readable, crs: CRS | None, transform: Affine, px: int, ne
             resampling=method,
             UNIFIED_SRC_NODATA="NO",  # each acquisition has void pixels of its own
         )
-    return _typed(target.reshape(dates, bands, px, px), source.values.dtype)
+    return target.reshape(*numbers.shape[:2], px, px)
 
 
-def _typed(numbers: NDArray[Any], dtype: np.dtype[Any]) -> Pixels:
-    void = np.isnan(numbers).any(axis=1)
-    values = np.where(void[:, None], np.float32(0), numbers)
-    return Pixels((np.rint(values) if dtype.kind in "iu" else values).astype(dtype), void)
+def _decimated(window: Window, *, step: int) -> tuple[Window, tuple[int, int]]:
+    """Rows and columns to read of a window where the raster is much finer than the tile: every `step`-th pixel.
+
+    The step is odd, so that the pixel taken is the middle one and coordinates are kept.
+    """
+    step = max(1, step - 1 + step % 2)
+    shape = (max(1, window.height // step), max(1, window.width // step))
+    height, width = min(window.height, shape[0] * step), min(window.width, shape[1] * step)
+    return Window(window.col_off, window.row_off, width, height), shape
 
 
-def _seen_window(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> Window | None:
-    """Rectangle of the grid that a square needs, with a margin for resampling; None where it lies outside."""
+def _seen_window(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> tuple[Window | None, float]:
+    """Rectangle of the grid that a square needs, and how many of its pixels go along one of the square's.
+
+    The rectangle has a margin for resampling; it is None where the square lies outside the grid.
+    """
     along = np.linspace(0, px, _EDGE_POINTS)
     xs, ys = (axis.ravel() for axis in np.meshgrid(along, along))
     points = [transform @ (x, y) for x, y in zip(xs, ys, strict=True)]
@@ -130,15 +158,17 @@ def _seen_window(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> Win
     to_grid = ~grid.transform
     columns, rows = np.array([to_grid @ point for point in zip(east, north, strict=True)]).T
     if not np.isfinite([columns, rows]).all():
-        return None
-    margin = 2 + math.ceil(2 * max(np.ptp(columns), np.ptp(rows)) / px)
-    return _inside(
+        return None, 1.0
+    per_pixel = max(np.ptp(columns), np.ptp(rows)) / px
+    margin = 2 + math.ceil(2 * per_pixel)
+    window = _inside(
         grid,
         math.floor(rows.min()) - margin,
         math.floor(columns.min()) - margin,
         math.ceil(rows.max()) + margin,
         math.ceil(columns.max()) + margin,
     )
+    return window, per_pixel
 
 
 def _inside(grid: Grid, row: int, column: int, row_stop: int, column_stop: int) -> Window | None:

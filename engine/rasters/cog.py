@@ -71,7 +71,7 @@ class ByteRaster:
                 height=grid.shape_yx[0],
                 width=grid.shape_yx[1],
                 crs=grid.crs,
-                transform=grid.transform,
+                transform=None if grid.transform.is_identity else grid.transform,
                 tiled=True,
                 blockxsize=_BLOCK_PX,
                 blockysize=_BLOCK_PX,
