@@ -3,23 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .canvas import Canvas, Window
 
-__all__ = ["block", "roof"]
+__all__ = ["Box", "Frame", "block", "roof"]
 
 _Mask = NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Box:
+    """A rectangle on the ground: centre in metres, direction of its length in radians, length and width in metres."""
+
+    x: float
+    y: float
+    angle: float
+    length: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A point and a direction, from which the things of one plot are laid out."""
+
+    x: float
+    y: float
+    angle: float
+
+    def box(self, along: float, across: float, length: float, width: float, *, turned: bool = False) -> Box:
+        """Return a rectangle `along` and `across` from the frame's point; its length lies across if `turned`."""
+        x, y = self.point(along, across)
+        return Box(x, y, self.angle + (np.pi / 2 if turned else 0.0), length, width)
+
+    def point(self, along: float, across: float) -> tuple[float, float]:
+        """Return the point (x, y) `along` and `across` from the frame's."""
+        cos, sin = float(np.cos(self.angle)), float(np.sin(self.angle))
+        return self.x + along * cos - across * sin, self.y + along * sin + across * cos
+
+
+def _window(canvas: Canvas, box: Box) -> Window | None:
+    return canvas.window((box.x, box.y), 0.5 * float(np.hypot(box.length, box.width)) + 0.5, box.angle)
+
+
 def block(
     canvas: Canvas,
-    centre_xy: tuple[float, float],
-    angle: float,
-    length_m: float,
-    width_m: float,
+    box: Box,
     surface: int,
     *,
     height_m: float = 0.0,
@@ -28,11 +60,11 @@ def block(
     allowed: Callable[[Window], _Mask] | None = None,
 ) -> None:
     """Paint a rectangle with `surface`; its corners are rounded by `rounding_m`, and it stays where `allowed` says."""
-    window = canvas.window(centre_xy, 0.5 * float(np.hypot(length_m, width_m)) + 0.5, angle)
+    window = _window(canvas, box)
     if window is None:
         return
-    over = np.maximum(np.abs(window.along) - length_m / 2 + rounding_m, 0)
-    aside = np.maximum(np.abs(window.across) - width_m / 2 + rounding_m, 0)
+    over = np.maximum(np.abs(window.along) - box.length / 2 + rounding_m, 0)
+    aside = np.maximum(np.abs(window.across) - box.width / 2 + rounding_m, 0)
     mask = np.hypot(over, aside) <= max(rounding_m, 1e-6)
     if allowed is not None:
         mask &= allowed(window)
@@ -42,22 +74,22 @@ def block(
 def roof(
     canvas: Canvas,
     rng: np.random.Generator,
-    centre_xy: tuple[float, float],
-    angle: float,
-    length_m: float,
-    width_m: float,
+    box: Box,
     surface: int,
     *,
     eaves_m: float,
     pitch: float,
     hipped: bool = False,
 ) -> None:
-    """Paint a roof: gabled or hipped for a `pitch` above 0, else flat with a parapet; the higher roof wins where two meet."""
-    window = canvas.window(centre_xy, 0.5 * float(np.hypot(length_m, width_m)) + 0.5, angle)
+    """Paint a roof: gabled or hipped for a `pitch` above 0, else flat with a parapet.
+
+    Where two roofs meet, the higher one wins.
+    """
+    window = _window(canvas, box)
     if window is None:
         return
-    inward = width_m / 2 - np.abs(window.across)
-    endward = length_m / 2 - np.abs(window.along)
+    inward = box.width / 2 - np.abs(window.across)
+    endward = box.length / 2 - np.abs(window.along)
     mask = (inward >= 0) & (endward >= 0)
     rise = np.minimum(inward, endward) if hipped else inward
     height = (eaves_m + pitch * np.maximum(rise, 0)).astype(np.float32)
@@ -69,7 +101,7 @@ def roof(
     edge = np.minimum(inward, endward) < 0.3 if pitch == 0 else np.abs(window.across) < 0.22
     tint = np.where(edge, tint * np.float32(1.16), tint).astype(np.float32)
     canvas.paint(window, mask, surface, height=height, tint=tint)
-    _furnish(canvas, rng, window, mask, height, length_m, width_m, flat=pitch == 0)
+    _furnish(canvas, rng, window, mask, height, box, flat=pitch == 0)
 
 
 def _furnish(
@@ -78,17 +110,16 @@ def _furnish(
     window: Window,
     mask: _Mask,
     height: NDArray[np.float32],
-    length_m: float,
-    width_m: float,
+    box: Box,
     *,
     flat: bool,
 ) -> None:
     """Put chimneys and skylights on a roof, or vents and light domes on a flat one."""
-    count = int(rng.integers(1, 4)) + (int(length_m * width_m / 120) if flat else 0)
+    count = int(rng.integers(1, 4)) + (int(box.length * box.width / 120) if flat else 0)
     area = window.rows, window.columns
     for _ in range(count):
-        along, across = rng.uniform(-0.4, 0.4) * length_m, rng.uniform(-0.35, 0.35) * width_m
-        size = rng.uniform(0.35, 0.6) if not flat else rng.uniform(0.5, 1.2)
+        along, across = rng.uniform(-0.4, 0.4) * box.length, rng.uniform(-0.35, 0.35) * box.width
+        size = rng.uniform(0.5, 1.2) if flat else rng.uniform(0.35, 0.6)
         spot = mask & (np.abs(window.along - along) < size) & (np.abs(window.across - across) < size)
         raised = rng.random() < 0.55
         shade = rng.uniform(0.75, 1.25) if raised else rng.uniform(0.35, 0.6)

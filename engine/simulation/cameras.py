@@ -114,4 +114,5 @@ def panchromatic(past: Landscape, light: Floats, day: float, rng: np.random.Gene
         column = int(rng.integers(0, grid.shape_yx[1]))
         top = int(rng.integers(0, grid.shape_yx[0]))
         numbers[top : top + int(rng.integers(80, 400)), column] += 45
-    return np.clip(np.rint(numbers), 1, 255).astype(np.uint8)[None]
+    scan: NDArray[np.uint8] = np.clip(np.rint(numbers), 1, 255).astype(np.uint8)[None]
+    return scan

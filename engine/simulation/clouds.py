@@ -31,7 +31,7 @@ class Sky:
 
 
 def make_sky(grid: Grid, days: NDArray[np.float64], domain: Domain, rng: np.random.Generator) -> Sky:
-    """Draw the sky over `grid` on `days` of the year [T]; about half of all dates are cloudy, more of them in winter."""
+    """Draw the sky over `grid` on `days` of the year [T]; about half of the dates are cloudy, more so in winter."""
     shape = (len(days), *grid.shape_yx)
     cloud, shadow = np.zeros(shape, np.float32), np.ones(shape, np.float32)
     winter = 0.5 + 0.5 * np.cos((days - 15) * 2 * np.pi / 365)

@@ -1,17 +1,30 @@
-"""What stands on the land outside villages: woods, scrub, orchards, greenhouses, ponds, hedges, trees along the river."""
+"""What stands on the land outside villages: woods, scrub, orchards, greenhouses, ponds, hedges, riverside trees."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .buildings import Frame, block
 from .domain import Use
 from .ground import Ground, Parcel, Place
 from .noise import Floats, fractal, smooth
 from .parcels import Border
 from .trees import Crown, plant, scatter
 
-__all__ = ["greenhouses", "hedgerows", "orchard", "pond", "quarries", "riverside", "scrub", "snowfields", "stray_trees", "woods"]
+__all__ = [
+    "bales",
+    "greenhouses",
+    "hedgerows",
+    "orchard",
+    "pond",
+    "quarries",
+    "riverside",
+    "scrub",
+    "snowfields",
+    "stray_trees",
+    "woods",
+]
 
 _Mask = NDArray[np.bool_]
 
@@ -19,15 +32,24 @@ _Mask = NDArray[np.bool_]
 def _broadleaves(ground: Ground, rng: np.random.Generator, points: Floats, low_m: float, high_m: float) -> None:
     size = rng.uniform(low_m, high_m, len(points)).astype(np.float32)
     kinds = ground.palette.broadleaf
-    chosen = kinds[rng.integers(0, len(kinds), len(points))]
+    chosen = kinds[_stands(rng, points, len(kinds))]
     tall = size * rng.uniform(2.2, 3.4, len(points)).astype(np.float32) + 2
     plant(ground.canvas, rng, points, crown=Crown.ROUND, radius_m=size, height_m=tall, surfaces=chosen)
+
+
+def _stands(rng: np.random.Generator, points: Floats, kinds: int) -> NDArray[np.intp]:
+    """Choose a kind for each tree so that neighbours tend to be alike."""
+    phase = rng.uniform(0, 2 * np.pi, 2)
+    waves = np.sin(points[:, 0] / 19 + phase[0]) + np.sin(points[:, 1] / 24 + points[:, 0] / 60 + phase[1])
+    level = 0.5 + 0.25 * waves + rng.normal(0, 0.22, len(points))
+    chosen: NDArray[np.intp] = np.clip(level * kinds, 0, kinds - 1).astype(np.intp)
+    return chosen
 
 
 def _conifers(ground: Ground, rng: np.random.Generator, points: Floats, low_m: float, high_m: float) -> None:
     size = rng.uniform(low_m, high_m, len(points)).astype(np.float32)
     kinds = ground.palette.conifer
-    chosen = kinds[rng.integers(0, len(kinds), len(points))]
+    chosen = kinds[_stands(rng, points, len(kinds))]
     tall = size * rng.uniform(4.5, 6.5, len(points)).astype(np.float32) + 2
     plant(ground.canvas, rng, points, crown=Crown.CONE, radius_m=size, height_m=tall, surfaces=chosen)
 
@@ -72,38 +94,50 @@ def scrub(ground: Ground, rng: np.random.Generator) -> None:
 def orchard(ground: Ground, rng: np.random.Generator, parcel: Parcel, place: Place) -> None:
     """Plant trees of one size in rows along the parcel."""
     spacing = float(rng.uniform(4.2, 7.0))
-    radius = np.float32(spacing * rng.uniform(0.27, 0.4))
-    cos, sin = np.cos(parcel.angle), np.sin(parcel.angle)
-    reach = 0.8 * np.sqrt(parcel.area_m2) + 3 * place.room_m
-    along, across = np.meshgrid(np.arange(-reach, reach, spacing * 0.85), np.arange(-reach, reach, spacing))
-    points = np.stack([place.x + along * cos - across * sin, place.y + along * sin + across * cos], -1).reshape(-1, 2)
-    points = (points + rng.normal(0, 0.12, points.shape)).astype(np.float32)
-    column, row = np.floor(points / ground.canvas.grid.gsd_m).astype(int).T
-    height, width = ground.number.shape
-    inside = (row >= 0) & (column >= 0) & (row < height) & (column < width)
-    points, row, column = points[inside], row[inside], column[inside]
-    own = (ground.number[row, column] == parcel.number) & (ground.border_m[row, column] > 2.5)
-    points = points[own & (ground.bank_m[row, column] > 4) & (rng.random(own.size) > 0.04)]
-    size = radius * rng.uniform(0.8, 1.15, len(points)).astype(np.float32)
-    surfaces = np.full(len(points), parcel.surface + 1, np.int16)  # the trees' surface follows the floor's
-    plant(ground.canvas, rng, points, crown=Crown.BUSH, radius_m=size, height_m=size * np.float32(1.9), surfaces=surfaces)
+    reach = 0.8 * float(np.sqrt(parcel.area_m2)) + 3 * place.room_m
+    frame = Frame(place.x, place.y, parcel.angle)
+    along, across = np.arange(-reach, reach, 0.85 * spacing), np.arange(-reach, reach, spacing)
+    points = np.array([frame.point(u, v) for u in along for v in across], np.float32)
+    points += rng.normal(0, 0.12, points.shape).astype(np.float32)
+    points = ground.keep(points[rng.random(len(points)) > 0.04], parcel, inset_m=2.5)
+    size = (spacing * rng.uniform(0.27, 0.4) * rng.uniform(0.8, 1.15, len(points))).astype(np.float32)
+    surfaces = np.full(len(points), parcel.trees, np.int16)
+    plant(ground.canvas, rng, points, crown=Crown.BUSH, radius_m=size, height_m=1.9 * size, surfaces=surfaces)
 
 
 def greenhouses(ground: Ground, rng: np.random.Generator, parcel: Parcel, place: Place) -> None:
     """Set plastic tunnels or glass roofs side by side along the parcel."""
-    window = ground.canvas.window((place.x, place.y), min(2.2 * place.room_m, 60.0), parcel.angle)
+    reach = min(0.8 * float(np.sqrt(parcel.area_m2)), 60.0)
+    window = ground.canvas.window((place.x, place.y), reach, parcel.angle)
     if window is None or not ground.modern:
         return
     span = float(rng.uniform(7.5, 9.5))
     gap = float(rng.choice([0.0, 1.6]))
     offset = np.abs((window.across + 100 * span) % span - span / 2)
-    inside = ground.within(parcel, 4.0)(window) & (np.abs(window.along) < 1.9 * place.room_m)
-    inside &= (offset < (span - gap) / 2) & (np.abs(window.across) < 1.35 * place.room_m)
+    inside = ground.within(parcel, 4.0)(window)
+    inside &= (offset < (span - gap) / 2) & (np.abs(window.along + 2) % 38.0 > 3.5)
     arch = 2.0 + 1.8 * np.sqrt(np.clip(1 - (2 * offset / span) ** 2, 0, 1))
     ribs = 1 - 0.1 * ((window.along % 4.0) < 0.35)
     shade = ribs * (1 - 0.16 * (offset / span) * 2)
     surface = ground.palette.tunnel if rng.random() < 0.75 else ground.palette.glass
     ground.canvas.paint(window, inside, surface, height=arch.astype(np.float32), tint=shade.astype(np.float32))
+
+
+def bales(ground: Ground, rng: np.random.Generator, parcel: Parcel, place: Place) -> None:
+    """Leave round bales on a field that the aircraft finds as stubble."""
+    canvas = ground.canvas
+    look = canvas.surfaces[parcel.surface].look
+    if look is None or look[1] < 0.9:
+        return
+    spacing = float(rng.uniform(13, 20))
+    reach = 0.8 * float(np.sqrt(parcel.area_m2))
+    frame = Frame(place.x, place.y, parcel.angle)
+    for u in np.arange(-reach, reach, spacing):
+        for v in np.arange(-reach, reach, spacing):
+            bale = Frame(*frame.point(u + rng.normal(0, 3), v + rng.normal(0, 1)), float(rng.uniform(0, np.pi)))
+            allowed = ground.within(parcel, 4.0)
+            surface = ground.palette.bale
+            block(canvas, bale.box(0, 0, 1.7, 1.4), surface, height_m=1.4, rounding_m=0.3, allowed=allowed)
 
 
 def pond(ground: Ground, rng: np.random.Generator, parcel: Parcel, place: Place) -> None:
@@ -178,6 +212,6 @@ def snowfields(ground: Ground, rng: np.random.Generator) -> None:
         return
     hollow = fractal(rng, ground.canvas.grid, 40.0, octaves=4)
     level = np.quantile(hollow[::16, ::16], 1 - ground.domain.snow_patches)
-    lying = (hollow > level) & (ground.canvas.height < 0.6) & (ground.bank_m > 1)
+    lying = (hollow > level) & (ground.canvas.height < 0.6) & (ground.bank_m > 1) & (ground.border_m > 0)
     ground.canvas.entity[lying] = ground.palette.snow
     ground.canvas.height[lying] += np.float32(0.3)

@@ -266,7 +266,7 @@ _TABLE = (
         soil=(1.1, -0.03),
         season_days=20.0,
         snow_days=9,
-        snow_patches=0.012,
+        snow_patches=0.02,
         haze=0.25,
     ),
 )

@@ -6,6 +6,8 @@ therefore built on a whole number of such blocks, and every sensor's raster cove
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,18 +28,20 @@ def cells_in(size_px: int) -> int:
 def pixel_means(values: Floats, factor: int) -> Floats:
     """Average the last two axes over squares of `factor` pixels."""
     height, width = values.shape[-2] // factor, values.shape[-1] // factor
-    return values.reshape(*values.shape[:-2], height, factor, width, factor).mean((-3, -1), dtype=np.float32)
+    squares = values.reshape(*values.shape[:-2], height, factor, width, factor)
+    means: Floats = squares.mean((-3, -1), dtype=np.float32)
+    return means
 
 
 def cell_means(values: Floats) -> Floats:
-    """Average a raster [Y, X] of aerial pixels, whole blocks of it, over 10.24 m cells, sharing the pixels between two."""
+    """Average a raster [Y, X] of aerial pixels, whole blocks of it, over 10.24 m cells that share border pixels."""
     edges = np.arange(_CELLS + 1) * (BLOCK_PX / _CELLS)
     pixels = np.arange(BLOCK_PX)[None, :]
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     weights = (np.clip(overlap, 0, 1) * (_CELLS / BLOCK_PX)).astype(np.float32)  # [5, 256]
     height, width = values.shape
     rows = weights @ values.reshape(-1, BLOCK_PX, width)
-    cells = rows.reshape(-1, width // BLOCK_PX, BLOCK_PX) @ weights.T
+    cells: Floats = rows.reshape(-1, width // BLOCK_PX, BLOCK_PX) @ weights.T
     return cells.reshape(height * _CELLS // BLOCK_PX, width * _CELLS // BLOCK_PX)
 
 
@@ -51,7 +55,7 @@ class Footprints:
         edges = np.round(np.arange(rows + 1) * (BLOCK_PX / _CELLS)).astype(int)
         self._rows: list[tuple[NDArray[np.intp], Floats]] = []
         kinds = int(entity.max()) + 1
-        for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+        for top, bottom in pairwise(edges):
             counts = np.bincount((column * kinds + entity[top:bottom]).ravel(), minlength=self._columns * kinds)
             counts = counts.reshape(self._columns, kinds)
             present = np.flatnonzero(counts.any(0))

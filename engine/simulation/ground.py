@@ -13,7 +13,7 @@ from .classes import Crop
 from .domain import Domain, Use
 from .noise import Floats
 from .palette import Palette
-from .parcels import Division
+from .parcels import Border, Division
 
 __all__ = ["Ground", "Parcel", "Place"]
 
@@ -25,7 +25,8 @@ class Parcel:
     Attributes:
         number: its number in the division.
         use: what it is used for; None in a village.
-        surface: number of its surface.
+        surface: number of the surface of its ground.
+        trees: number of the surface of an orchard's trees.
         crop: its crop in the land parcel register.
         angle: direction of its rows in radians.
         area_m2: its area.
@@ -43,6 +44,7 @@ class Parcel:
     row_m: float = 0.0
     rows: float = 0.0
     tram_m: float = 0.0
+    trees: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,45 @@ class Ground:
         def inside(window: Window) -> NDArray[np.bool_]:
             area = window.rows, window.columns
             free = (self.border_m[area] > inset_m) & (self.bank_m[area] > inset_m)
-            return free & (self.number[area] == parcel.number)
+            own: NDArray[np.bool_] = free & (self.number[area] == parcel.number)
+            return own
 
         return inside
+
+    def keep(self, points_xy: Floats, parcel: Parcel, *, inset_m: float) -> Floats:
+        """Keep those of the points (x, y) [N, 2] that lie in `parcel`, `inset_m` inside its borders."""
+        column, row = np.floor(points_xy / self.canvas.grid.gsd_m).astype(int).T
+        height, width = self.number.shape
+        inside = (row >= 0) & (column >= 0) & (row < height) & (column < width)
+        row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
+        room = np.minimum(self.border_m[row, column], self.bank_m[row, column])
+        kept: Floats = points_xy[inside & (self.number[row, column] == parcel.number) & (room > inset_m)]
+        return kept
 
     def used(self, *uses: Use) -> NDArray[np.bool_]:
         """Return where parcels of the given uses are, borders left out, bool [Y, X]."""
         chosen = np.array([parcel.use in uses for parcel in self.parcels])
         return chosen[self.number] & (self.border_m > 0) & (self.bank_m > 0)
+
+    def way_out(self, place: Place, angle: float) -> tuple[float, float]:
+        """Return direction and distance of the shortest straight way to a lane, or failing that to another border.
+
+        The way leads along or across `angle`, in radians; the distance is in metres.
+        """
+        best = (np.inf, angle, 1.0)
+        steps = np.arange(0.0, 60.0, 0.4)
+        for direction in (angle + k * np.pi / 2 for k in range(4)):
+            x, y = place.x + steps * np.cos(direction), place.y + steps * np.sin(direction)
+            rows, columns = (np.floor(v / self.canvas.grid.gsd_m).astype(int) for v in (y, x))
+            rows, columns = (np.clip(v, 0, n - 1) for v, n in zip((rows, columns), self.number.shape, strict=True))
+            outside = np.flatnonzero(self.border_m[rows, columns] < 0)
+            if not len(outside):
+                continue
+            first = outside[0]
+            border = self.division.border[self.cut[rows[first], columns[first]]]
+            detour = 0.0 if border >= Border.LANE else 25.0 if border == Border.TRACK else 60.0
+            best = min(best, (steps[first] + detour, direction, float(steps[first])))
+        return best[1], best[2]
 
     def places(self) -> list[Place]:
         """Return the roomiest point of each parcel, found on every eighth row and column."""

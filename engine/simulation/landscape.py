@@ -7,6 +7,7 @@ houses and other crops.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,10 +135,9 @@ def _parcel(
     return parcel
 
 
-def _pick(rng: np.random.Generator, weights: object) -> Crop:
-    assert hasattr(weights, "items")
-    crops, shares = zip(*weights.items(), strict=True)
-    return crops[int(rng.choice(len(crops), p=np.array(shares) / sum(shares)))]
+def _pick(rng: np.random.Generator, weights: Mapping[Crop, float]) -> Crop:
+    shares = np.array(list(weights.values()))
+    return list(weights)[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
 
 def _dress(rng: np.random.Generator, domain: Domain, palette: Palette, surfaces: Surfaces, parcel: Parcel) -> None:
@@ -156,10 +156,8 @@ def _dress(rng: np.random.Generator, domain: Domain, palette: Palette, surfaces:
     elif use is Use.ORCHARD:
         leaves, flower = CROP_CANOPY[crop]
         parcel.surface = surfaces.add(field_surface(rng, domain, Crop.GRASSES, Cover.HERBACEOUS_VEGETATION))
-        surfaces.add(
-            Surface(
-                Cover.DECIDUOUS, "dry grass", leaves, flower, CALENDARS[crop], vigour=1.25, contrast=0.3, relief=3.0
-            )
+        parcel.trees = surfaces.add(
+            Surface(Cover.DECIDUOUS, "dry grass", leaves, flower, CALENDARS[crop], vigour=1.25, contrast=0.3)
         )
     else:
         assert use is not None
@@ -190,7 +188,7 @@ def _borders(ground: Ground) -> None:
     canvas.pattern[on_strip | shoulder] *= 0.3
     centre = ground.border_m + ground.division.half_width[ground.cut]
     grassy = strip & (kind == Border.TRACK) & (centre < 0.35)
-    canvas.entity[grassy] = palette.verge
+    canvas.entity[grassy] = palette.ruts_middle
     if ground.modern:
         dashes = np.mod(ground.division.along(ground.cut, ground.y, ground.x), 6.0) < 3.0
         canvas.entity[road & (kind == Border.ROAD) & (centre < 0.13) & dashes] = palette.paint
@@ -219,6 +217,9 @@ def _furnish_parcel(ground: Ground, rng: np.random.Generator, parcel: Parcel, pl
             village.house_plot(ground, rng, parcel, place)
     elif parcel.use is Use.FARM:
         village.farm(ground, rng, parcel, place)
+    elif parcel.use is Use.CROPS:
+        if rng.random() < 0.35:
+            countryside.bales(ground, rng, parcel, place)
     elif parcel.use is Use.ORCHARD:
         countryside.orchard(ground, rng, parcel, place)
     elif parcel.use is Use.GREENHOUSES:
@@ -235,5 +236,3 @@ def _crop_label(ground: Ground) -> NDArray[np.uint8]:
     water = np.isin(ground.canvas.entity, (ground.palette.pond, ground.palette.water))
     label[water] = Crop.BACKGROUND
     return label
-
-

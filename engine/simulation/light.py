@@ -28,7 +28,8 @@ def shade_slopes(surface: Floats, gsd_m: float, sun: Sun) -> Floats:
     east, north = np.sin(sun.azimuth), np.cos(sun.azimuth)
     facing = np.sin(sun.elevation) - np.cos(sun.elevation) * (np.float32(east) * dx - np.float32(north) * dy)
     light = facing / np.sqrt(1 + dx * dx + dy * dy) / np.float32(np.sin(sun.elevation))
-    return np.clip(light, 0.25, 1.55).astype(np.float32)
+    relative: Floats = np.clip(light, 0.25, 1.55).astype(np.float32)
+    return relative
 
 
 def cast_shadows(surface: Floats, gsd_m: float, sun: Sun, *, reach_m: float = 45.0) -> Floats:

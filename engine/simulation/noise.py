@@ -36,7 +36,8 @@ class Grid:
     @property
     def extent_yx_m(self) -> tuple[float, float]:
         """Height and width of the ground that the grid covers."""
-        return self.shape_yx[0] * self.gsd_m, self.shape_yx[1] * self.gsd_m
+        height, width = (round(size * self.gsd_m, 6) for size in self.shape_yx)
+        return height, width
 
     def axes(self) -> tuple[Floats, Floats]:
         """Return y `[Y, 1]` and x `[1, X]` of the pixel centres in metres."""
@@ -50,7 +51,7 @@ def _spline(lattice: Floats, positions: NDArray[np.float64], axis: int) -> Float
     t = positions - first
     taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
     shape = (-1, 1) if axis == 0 else (1, -1)
-    values = np.zeros(1, np.float32)
+    values: Floats = np.zeros(1, np.float32)
     for k, weight in enumerate(taps):
         values = values + np.take(lattice, first + k, axis) * (weight / 6).astype(np.float32).reshape(shape)
     return values
@@ -63,17 +64,19 @@ def smooth(rng: np.random.Generator, grid: Grid, scale_m: float) -> Floats:
     # The offset keeps lattice points, where a spline is a little flatter, away from the scene's corner.
     offsets = rng.random(2)
     y, x = ((np.arange(n) + 0.5) * (grid.gsd_m / scale_m) + o for n, o in zip(grid.shape_yx, offsets, strict=True))
-    return _spline(_spline(lattice, y, 0), x, 1) * np.float32(1 / _SPLINE_STD)
+    field: Floats = _spline(_spline(lattice, y, 0), x, 1) * np.float32(1 / _SPLINE_STD)
+    return field
 
 
 def fractal(
     rng: np.random.Generator, grid: Grid, scale_m: float, *, octaves: int = 3, roughness: float = 0.5
 ) -> Floats:
     """Sum `octaves` smooth fields, each half the size and `roughness` times the strength; standard deviation 1."""
-    field = np.zeros(grid.shape_yx, np.float32)
+    field: Floats = np.zeros(grid.shape_yx, np.float32)
     for k in range(octaves):
         field += smooth(rng, grid, scale_m / 2**k) * np.float32(roughness**k)
-    return field * np.float32(1 / np.sqrt(sum(roughness ** (2 * k) for k in range(octaves))))
+    field *= np.float32(1 / np.sqrt(sum(roughness ** (2 * k) for k in range(octaves))))
+    return field
 
 
 class Table:
@@ -86,21 +89,28 @@ class Table:
 
     def __call__(self, along: Floats, across: Floats) -> Floats:
         """Return noise of standard deviation about 0.6 at lattice coordinates `along` and `across` of any one shape."""
-        i, j = np.floor(along).astype(np.int32), np.floor(across).astype(np.int32)
-        s, t = smoothstep(along - i), smoothstep(across - j)
+        first, second = np.floor(along), np.floor(across)
+        s, t = smoothstep(along - first), smoothstep(across - second)
+        i, j = first.astype(np.int32), second.astype(np.int32)
         wrap = self._SIDE - 1
         here, below = (i & wrap) * self._SIDE, ((i + 1) & wrap) * self._SIDE
         left, right = j & wrap, (j + 1) & wrap
         flat = self._values.ravel()
-        upper = flat[here + left] * (1 - t) + flat[here + right] * t
-        lower = flat[below + left] * (1 - t) + flat[below + right] * t
-        return upper * (1 - s) + lower * s
+        upper = _between(flat[here + left], flat[here + right], t)
+        lower = _between(flat[below + left], flat[below + right], t)
+        return _between(upper, lower, s)
+
+
+def _between(first: Floats, second: Floats, share: Floats) -> Floats:
+    mixed: Floats = first + (second - first) * share
+    return mixed
 
 
 def smoothstep(values: Floats, low: float = 0.0, high: float = 1.0) -> Floats:
     """Rise smoothly from 0 at `low` to 1 at `high`."""
     t = np.clip((values - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return t * t * (3 - 2 * t)
+    eased: Floats = t * t * (3 - 2 * t)
+    return eased
 
 
 def blur(values: Floats, sigma_px: float) -> Floats:
@@ -114,6 +124,7 @@ def blur(values: Floats, sigma_px: float) -> Floats:
         padded = np.pad(values, pads, mode="edge")
         blurred = np.zeros(values.shape, np.float32)
         for k, tap in enumerate(taps):
-            blurred += np.take(padded, np.arange(k, k + size), axis) * tap if axis == -2 else padded[..., k : k + size] * tap
+            shifted = padded[..., k : k + size, :] if axis == -2 else padded[..., k : k + size]
+            blurred += shifted * tap
         values = blurred
     return values

@@ -34,6 +34,8 @@ class Palette:
     paint: int
     gravel: int
     ruts: int
+    ruts_middle: int
+    bale: int
     bare: int
     pale_bare: int
     water: int
@@ -64,7 +66,13 @@ def make_palette(surfaces: Surfaces, domain: Domain, rng: np.random.Generator) -
         return surfaces.add(Surface(cover, floor, dirt, contrast=contrast, brightness=bright))
 
     def plants(
-        cover: Cover, leaves: str, calendar: Calendar, *, floor: str = "soil", contrast: float = 0.15, bright: float = 1.0
+        cover: Cover,
+        leaves: str,
+        calendar: Calendar,
+        *,
+        floor: str = "soil",
+        contrast: float = 0.15,
+        bright: float = 1.0,
     ) -> int:
         return surfaces.add(
             Surface(cover, floor, leaves, calendar=calendar, shift=late, contrast=contrast, brightness=bright)
@@ -81,8 +89,12 @@ def make_palette(surfaces: Surfaces, domain: Domain, rng: np.random.Generator) -
         paint=ground(hard, "paint", "asphalt", contrast=0.3),
         gravel=ground(soft, "gravel", "soil", contrast=0.2),
         ruts=ground(soft, "gravel", "soil", contrast=0.35, bright=0.95 * light),
+        ruts_middle=plants(soft, "grass", _GREEN, floor="gravel", contrast=0.4),
+        bale=ground(Cover.AGRICULTURAL_LAND, "straw", "soil", contrast=0.2, bright=1.15),
         bare=surfaces.add(Surface(soil, "soil", "gravel", contrast=0.4, brightness=light, warmth=warmth)),
-        pale_bare=surfaces.add(Surface(soil, "pale soil", "gravel", contrast=0.4, brightness=1.1 * light, warmth=warmth)),
+        pale_bare=surfaces.add(
+            Surface(soil, "pale soil", "gravel", contrast=0.4, brightness=1.1 * light, warmth=warmth)
+        ),
         water=ground(Cover.WATER, "green water", "water", contrast=0.5, bright=float(rng.uniform(0.9, 1.4))),
         pond=ground(Cover.WATER, "water", "green water", contrast=0.5, bright=float(rng.uniform(0.8, 1.3))),
         pool=ground(Cover.SWIMMING_POOL, "pool", "pool", contrast=0.2),
@@ -98,7 +110,13 @@ def make_palette(surfaces: Surfaces, domain: Domain, rng: np.random.Generator) -
         garden_soil=ground(herb, "dark soil", "grass", contrast=0.5),
         cars=tuple(
             ground(hard, material, "glass", bright=bright)
-            for material, bright in (("paint", 1.2), ("asphalt", 0.35), ("concrete", 0.8), ("tile", 0.8), ("slate", 1.3))
+            for material, bright in (
+                ("paint", 1.2),
+                ("asphalt", 0.35),
+                ("concrete", 0.8),
+                ("tile", 0.8),
+                ("slate", 1.3),
+            )
         ),
         broadleaf=_kinds(
             surfaces,
@@ -118,9 +136,7 @@ def _kinds(
 ) -> NDArray[np.int16]:
     floor = "litter" if calendar is _TREE else "shade"
     numbers = [
-        surfaces.add(
-            Surface(cover, floor, leaves, calendar=calendar, shift=shift, brightness=bright, contrast=0.3, relief=8.0)
-        )
+        surfaces.add(Surface(cover, floor, leaves, calendar=calendar, shift=shift, brightness=bright, contrast=0.3))
         for leaves, bright, shift in kinds
     ]
     return np.array(numbers, np.int16)
@@ -143,8 +159,8 @@ def field_surface(rng: np.random.Generator, domain: Domain, crop: Crop, cover: C
         calendar=CALENDARS[crop],
         shift=domain.season_days + float(rng.normal(0, 5)),
         vigour=float(rng.uniform(0.85, 1.08)),
-        brightness=float(np.exp(rng.normal(0, 0.09))) * (0.5 + 0.5 * light),
-        warmth=float(rng.normal(0.5 * warmth, 0.05)),
+        brightness=float(np.exp(rng.normal(0, 0.12))) * (0.5 + 0.5 * light),
+        warmth=float(rng.normal(0.02 + 0.5 * warmth, 0.05)),
         look=look,
         contrast=0.3 if plowed else 0.22,
         facing=float(rng.uniform(0, np.pi)) if crop in (Crop.MAIZE, Crop.VINEYARD) else None,
@@ -154,7 +170,9 @@ def field_surface(rng: np.random.Generator, domain: Domain, crop: Crop, cover: C
 def roof_surface(rng: np.random.Generator, domain: Domain, angle: float, *, large: bool = False) -> Surface:
     """Draw the surface of one roof; large ones are flat or metal, and grey roofs are as grey as streets."""
     tile, slate, metal = domain.roofs
-    weights = np.array([0.1 * tile, 0.05, 0.5 * slate, 0.35, 0.8] if large else [tile, 0.35 * tile, slate, 0.14, 0.3 * metal])
+    weights = np.array(
+        [0.1 * tile, 0.05, 0.5 * slate, 0.35, 0.8] if large else [tile, 0.35 * tile, slate, 0.14, 0.3 * metal]
+    )
     material = ("tile", "old tile", "slate", "flat roof", "metal")[rng.choice(5, p=weights / weights.sum())]
     return Surface(
         Cover.BUILDING,

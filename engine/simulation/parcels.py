@@ -68,7 +68,8 @@ class Division:
         """Find the parcel of every point, its nearest border strip, and how far away that strip is.
 
         Args:
-            y: float32 [Y, X], metres; x likewise.
+            y: float32 [Y, X], metres.
+            x: likewise.
 
         Returns:
             parcel int16 [Y, X]; distance in metres to the strip's side, negative inside it, float32 [Y, X];
@@ -98,7 +99,8 @@ class Division:
 
     def along(self, cut: NDArray[np.int16], y: Floats, x: Floats) -> Floats:
         """Return the coordinate along the cut `cut` of every point, in metres."""
-        return self.normal_xy[cut, 0] * y - self.normal_xy[cut, 1] * x
+        along: Floats = self.normal_xy[cut, 0] * y - self.normal_xy[cut, 1] * x
+        return along
 
 
 class _Cutter:
@@ -191,7 +193,7 @@ def divide(
     y, x = (np.arange(-margin, extent + margin, step, dtype=np.float32) for extent in extent_yx_m)
     points = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     share = town(points)
-    want = step * step / (field_area_m2 * (1 - share) + plot_area_m2 * share)
+    want = np.float32(step * step) / (field_area_m2 * (1 - share) + plot_area_m2 * share)
     cutter = _Cutter(skeleton, detail, hedges)
     cutter.grow(points, want, share, step * step, float(skeleton.uniform(0.15, 1.4)), 0)
     cuts = np.array(cutter.cuts, np.float32)

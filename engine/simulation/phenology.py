@@ -60,7 +60,7 @@ class Calendar:
     sown: float = 400.0
 
     def on(self, days: _Days, *, shift: float = 0.0, vigour: float = 1.0) -> Season:
-        """Return the season on `days` of the year [T] for a stand that is `shift` days late and `vigour` times as dense."""
+        """Return the season on `days` of the year [T] of a stand `shift` days late and `vigour` times as dense."""
         day = np.asarray(days, np.float64) - shift
         green = self.base + (self.peak - self.base) * _sigmoid(day - self.rise, 7.0) * _sigmoid(self.fall - day, 6.0)
         green = np.maximum(green, 0.3 * _sigmoid(day - self.sown, 9.0))

@@ -36,7 +36,8 @@ class Passes:
 
 def day_of_year(dates: _Dates) -> NDArray[np.float64]:
     """Return the day of the year of each date, 1 on 1 January."""
-    return (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.float64) + 1
+    since: NDArray[np.float64] = (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.float64)
+    return since + 1
 
 
 def sentinel2_dates(year: int, rng: np.random.Generator) -> _Dates:
@@ -67,7 +68,7 @@ def _cell_grid(landscape: Landscape) -> tuple[Grid, Floats]:
 def sentinel2(
     landscape: Landscape, footprints: Footprints, dates: _Dates, domain: Domain, rng: np.random.Generator
 ) -> tuple[Passes, NDArray[np.uint8]]:
-    """Return the ten bands, uint16 [T, 10, Y, X], reflectance times 10,000, and the snow and cloud mask [T, 2, Y, X]."""
+    """Return ten bands, uint16 [T, 10, Y, X], reflectance times 10,000, and the mask of snow and cloud [T, 2, Y, X]."""
     days = day_of_year(dates)
     grid, terrain = _cell_grid(landscape)
     ground = footprints.mean(landscape.surfaces.series(days)[..., OPTICAL])  # [Y, X, T, C]

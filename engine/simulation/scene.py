@@ -152,7 +152,9 @@ def simulate(
         shape_yx_px=shape_yx_px,
         origin_m=(east + 512.0 * int(rng.integers(-20, 20)), north + 512.0 * int(rng.integers(-20, 20))),
         acquired=np.datetime64(f"{year}-01-01") + int(day) - 1,
-        images=MappingProxyType({name: _crop(images[name], name, shape_yx_px) for name in MODALITIES if name in images}),
+        images=MappingProxyType(
+            {name: _crop(images[name], name, shape_yx_px) for name in MODALITIES if name in images}
+        ),
         series=MappingProxyType({n: Passes(p.values[..., :rows, :columns], p.dates) for n, p in series.items()}),
         masks=masks[..., :rows, :columns],
         labels=MappingProxyType(

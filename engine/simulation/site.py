@@ -41,7 +41,8 @@ class River:
             turn = u * np.float32(2 * np.pi / length) + np.float32(phase)
             course += np.float32(amplitude) * np.sin(turn)
             slope += np.float32(amplitude * 2 * np.pi / length) * np.cos(turn)
-        return np.abs(v - course) / np.sqrt(1 + slope * slope) - np.float32(self.half_width)
+        distance: Floats = np.abs(v - course) / np.sqrt(1 + slope * slope) - np.float32(self.half_width)
+        return distance
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,15 @@ class Site:
         y, x = grid.axes()
         tilt = rng.normal(0, 0.008 + self.domain.relief_m / 900, 2)
         hills = np.float32(self.domain.relief_m) * fractal(rng, grid, 240.0, octaves=4, roughness=0.4)
-        altitude = np.float32(self.domain.altitude_m + rng.normal(0, 15)) + np.float32(tilt[0]) * y + np.float32(tilt[1]) * x
+        altitude = (
+            np.float32(self.domain.altitude_m + rng.normal(0, 15)) + np.float32(tilt[0]) * y + np.float32(tilt[1]) * x
+        )
         if self.river is not None:
             near = np.exp(-np.maximum(bank, 0) * np.float32(1 / 45.0))
             hills *= 1 - np.float32(0.75) * near
             altitude = altitude - near * np.float32(2.0 + 0.4 * self.domain.relief_m)
             altitude = altitude - np.float32(1.6) * smoothstep(-bank, -2.0, 1.0)
-        return altitude + hills
+        return np.asarray(altitude + hills, np.float32)
 
     def warped_axes(self, grid: Grid) -> tuple[Floats, Floats]:
         """Return y and x [Y, X] in metres, bent a little so that straight cuts become gentle curves."""
@@ -117,7 +120,7 @@ def _draw_river(rng: np.random.Generator, extent_yx_m: tuple[float, float], vill
         angle = float(rng.uniform(-0.7, 0.7) + (np.pi / 2 if rng.random() < 0.5 else 0.0))
         x, y = rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height
         river = River(angle, float(y * np.cos(angle) - x * np.sin(angle)), half_width, waves)
-        gaps = [float(river.distance(np.float32([v.y]), np.float32([v.x]))[0]) - v.radius for v in villages]
+        gaps = [river.distance(*np.array([[v.y], [v.x]], np.float32)).item() - v.radius for v in villages]
         gap = min(gaps, default=0.0)
         if gap > distance:
             best, distance = river, gap

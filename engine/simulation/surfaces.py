@@ -36,7 +36,6 @@ class Surface:
         look: cover and dryness of the canopy in the aerial image, where they do not follow the calendar.
         contrast: how far the texture opens and closes the canopy, as a share of the ground.
         facing: direction of walls in radians, where there are any, which radar sees.
-        relief: lasting height of the canopy in metres.
     """
 
     cover: Cover
@@ -51,7 +50,6 @@ class Surface:
     look: tuple[float, float] | None = None
     contrast: float = 0.12
     facing: float | None = None
-    relief: float = 0.0
 
     def season(self, days: NDArray[np.float64]) -> Season:
         """Return the state of the canopy on `days` of the year [T]."""
@@ -94,6 +92,9 @@ class Surfaces:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def __getitem__(self, number: int) -> Surface:
+        return self._all[number]
 
     def add(self, surface: Surface) -> int:
         """Append `surface` and return its number."""

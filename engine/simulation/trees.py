@@ -83,7 +83,7 @@ def plant(
     columns, rows = (np.floor(points_xy / gsd).astype(int)).T if len(points_xy) else (np.zeros(0, int),) * 2
     radii = np.maximum(1, np.rint(radius_m / gsd)).astype(int)
     variants = rng.integers(0, _VARIANTS, len(points_xy))
-    shades = np.exp(rng.normal(0, 0.1, len(points_xy))).astype(np.float32)
+    shades = np.exp(rng.normal(0, 0.14, len(points_xy))).astype(np.float32)
     for row, column, radius, variant, shade, tall, surface in zip(
         rows, columns, radii, variants, shades, height_m, surfaces, strict=True
     ):
@@ -91,8 +91,9 @@ def plant(
         if bottom <= 0 or right <= 0 or top >= height or left >= width:
             continue
         sprite = _sprite(crown, int(radius), int(variant))
-        cut = slice(max(0, -top), bottom - top - max(0, bottom - height)), slice(
-            max(0, -left), right - left - max(0, right - width)
+        cut = (
+            slice(max(0, -top), bottom - top - max(0, bottom - height)),
+            slice(max(0, -left), right - left - max(0, right - width)),
         )
         area = slice(max(0, top), min(bottom, height)), slice(max(0, left), min(right, width))
         profile = sprite.profile[cut] * tall

@@ -8,7 +8,6 @@ import numpy as np
 import rasterio
 import yaml
 from numpy.typing import NDArray
-from rasterio.enums import Interleaving
 from rasterio.transform import from_origin
 
 from ..flairhub import MODALITIES
@@ -98,7 +97,7 @@ def _write(
         "blockxsize": block_x,
         "compress": "deflate",
         "predictor": 3 if values.dtype.kind == "f" else 2,
-        "interleave": Interleaving.band.value,
+        "interleave": "band",
     }
     with rasterio.open(path, "w", **profile) as raster:
         raster.write(values)
