@@ -2,7 +2,8 @@
 
     python -m benchmarks.classify [--classes 19] [--px 128] [--threads 2] [--rounds 40]
 
-Both sides take turns within one run, so that whatever else the machine does falls on both.
+All sides take turns within one run, so that whatever else the machine does falls on all of them. Before each call there
+is a pause, because PyTorch's threads keep a core busy for a while after their work is done.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 from uperfuse.engine import _native
 from uperfuse.engine.resize import axis_resize
 
+PAUSE_S = 0.02
+
 
 def torch_side(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     maps = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=True)
@@ -29,6 +32,7 @@ def interleaved(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for count in range(-3, rounds):
         for name, call in sides.items():
+            time.sleep(PAUSE_S)
             start = time.perf_counter()
             call()
             if count >= 0:
