@@ -119,20 +119,22 @@ class Plan:
             self._hashed.add(name)
         return content
 
-    def rehash(self) -> Iterator[tuple[str, Member]]:
-        """Hash every member anew, whether or not it was hashed before.
+    def rehash(self, name: str) -> Member:
+        """Hash one member anew, whether or not it was hashed before.
 
-        Yields:
-            Name, size and SHA-256 of each member, as soon as it was found to be as the manifest says.
+        Args:
+            name: one of `manifest.members`.
+
+        Returns:
+            Its size and SHA-256, which are as the manifest says.
 
         Raises:
-            PlanError: a member's SHA-256 or CRC-32 is not the one written down.
+            PlanError: as `member`; or the CRC-32 in the header is not that of the content.
         """
-        for name, expected in self.manifest.members.items():
-            self._hashed.discard(name)
-            if zlib.crc32(self.member(name)) != self._entries[name].crc:
-                raise PlanError(f"{self.path}: CRC mismatch between member {name} and its header; fetch the plan again")
-            yield name, expected
+        self._hashed.discard(name)
+        if zlib.crc32(self.member(name)) != self._entries[name].crc:
+            raise PlanError(f"{self.path}: CRC mismatch between member {name} and its header; fetch the plan again")
+        return self.manifest.members[name]
 
     def close(self) -> None:
         """Close the file; buffers handed out by `member` keep the mapping alive until they are dropped."""

@@ -24,7 +24,9 @@ _MOST_MEMORY = 256 * 2**20
 
 def _read(path: Path) -> tuple[Manifest, dict[str, bytes]]:
     with Plan.open(path) as plan:
-        return plan.manifest, {name: bytes(plan.member(name)) for name, _ in plan.rehash()}
+        for name in plan.manifest.members:
+            plan.rehash(name)
+        return plan.manifest, {name: bytes(plan.member(name)) for name in plan.manifest.members}
 
 
 def test_the_committed_files_are_those_the_script_makes() -> None:

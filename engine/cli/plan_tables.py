@@ -1,0 +1,246 @@
+"""What a plan says of itself, as tables for a terminal of 80 columns or more, with or without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..plan.manifest import Manifest, Modality, Segment, SeriesFilter, Task
+from ..plan.plan import Plan
+
+__all__ = ["count", "members_table", "plan_tables", "size", "titled"]
+
+_CLASS_COLUMNS = 2
+_HASH_DIGITS = 16
+
+
+def plan_tables(plan: Plan) -> Group:
+    """Everything that `uperfuse inspect` prints, in the order in which a user asks for it."""
+    return Group(*_sections(plan))
+
+
+def _sections(plan: Plan) -> Iterator[RenderableType]:
+    manifest = plan.manifest
+    yield _head(plan)
+    yield titled("Modalities", _modalities(manifest))
+    yield titled("Channels of the network", _channels(manifest))
+    series = [modality for modality in manifest.modalities if modality.kind == "series"]
+    if series:
+        yield titled("Series", _series(series))
+    for task in manifest.tasks:
+        yield titled(f"Classes of {task.name}", _classes(task))
+    yield titled("Segments", _segments(manifest))
+    yield titled("Payloads", _payloads(manifest))
+    if manifest.accuracy:
+        yield titled("Measured at export, against PyTorch float32", _accuracy(manifest))
+    rows = ((name, member.size, member.sha256[:_HASH_DIGITS]) for name, member in manifest.members.items())
+    yield titled("Members", members_table(rows, verdict="SHA-256 begins with"))
+
+
+def titled(title: str, table: RenderableType) -> Group:
+    """A table under its title."""
+    return Group(Text(f"\n{title}", style="bold"), table)
+
+
+def size(octets: int) -> str:
+    """Bytes for people: `412.3 MB`."""
+    if octets < 1000:
+        return f"{octets} B"
+    value = float(octets)
+    for unit in ("kB", "MB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} GB"
+
+
+def count(number: int) -> str:
+    """A number of things for people: `88.1 M`."""
+    return f"{number / 1e6:.1f} M" if number >= 100_000 else f"{number:,}"
+
+
+def members_table(rows: Iterable[tuple[str, int, str]], *, verdict: str) -> Table:
+    """Name and size of each member, and what is said of it under the title `verdict`."""
+    table = _table("Member", ">Size", verdict)
+    for name, octets, said in rows:
+        table.add_row(Text(name), size(octets), Text(said))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    """A table without frame; `>` before a title aligns the column to the right, `|` keeps it on one line."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="", show_edge=False)
+    for column in columns:
+        right, whole = column.startswith(">"), column[:1] in ">|"
+        table.add_column(
+            column.lstrip(">|"), justify="right" if right else "left", no_wrap=whole, overflow="fold", vertical="top"
+        )
+    return table
+
+
+def _head(plan: Plan) -> Group:
+    manifest = plan.manifest
+    parts = Table.grid(padding=(0, 2))
+    parts.add_column(style="dim", no_wrap=True)
+    parts.add_column(overflow="fold")
+    parameters = sum(segment.parameters for segment in manifest.segments)
+    gflop = sum(segment.gflop for segment in manifest.segments if segment.role != "absent")
+    side_m = manifest.label_px * manifest.label_gsd_m
+    side = f"{manifest.label_px} x {manifest.label_px} px of {_metres(manifest.label_gsd_m)} ({side_m:g} m a side)"
+    fusion = {"none": "one image", "sum": "pyramids resized and added", "mean": "logits of the series averaged"}
+    made = manifest.provenance
+    rows = [
+        ("file", f"{plan.path.name}, {size(plan.size)}, schema {manifest.schema_version}"),
+        ("hash", plan.hash),
+        ("network", f"{manifest.encoder}, {manifest.decoder}; {fusion[manifest.fusion]}"),
+        ("weights", f"{count(parameters)} parameters, {gflop:,.2f} GFLOP per tile" + _at_dates(manifest)),
+        ("maps", f"{side}, following {manifest.base}"),
+        ("check", _check(manifest)),
+        ("made", f"{made.created} from {made.checkpoint}"),
+        ("checkpoint", made.checkpoint_sha256),
+        ("with", ", ".join(f"{tool} {version}" for tool, version in made.tools.items()) or "nothing said"),
+    ]
+    for label, words in rows:
+        parts.add_row(label, Text(words))
+    return Group(Text(manifest.name, style="bold"), parts)
+
+
+def _metres(value: float) -> str:
+    """A pixel size."""
+    return f"{value:g} m"
+
+
+def _at_dates(manifest: Manifest) -> str:
+    return " with 32 dates a series" if any(m.kind == "series" for m in manifest.modalities) else ""
+
+
+def _check(manifest: Manifest) -> str:
+    check = manifest.check
+    if check is None:
+        return "none stored"
+    return f"seed {check.seed}, relative error <= {check.max_relative_error:g}; repeat it with uperfuse verify"
+
+
+def _modalities(manifest: Manifest) -> Table:
+    table = _table("|Modality", "|Kind", ">Tile", ">Pixel", "|Type", "|May be\nabsent", "Bands, in this order")
+    for modality in manifest.modalities:
+        table.add_row(
+            Text(modality.name),
+            modality.kind,
+            f"{modality.tile_px} px",
+            _metres(modality.gsd_m),
+            modality.dtype,
+            "yes" if modality.may_be_absent else "no",
+            Text(" ".join(modality.bands)),
+        )
+    return table
+
+
+def _channels(manifest: Manifest) -> Table:
+    table = _table("|Modality", "|Channel", "Made from", ">Mean", ">Std")
+    for modality in manifest.modalities:
+        if all((c.name, c.minus, c.mean, c.std) == (c.band, None, 0.0, 1.0) for c in modality.channels):
+            bands = " ".join(channel.band for channel in modality.channels)
+            table.add_row(Text(modality.name), "all", Text(f"{bands}, raw numbers"), "-", "-")
+            continue
+        for place, channel in enumerate(modality.channels):
+            source = channel.band if channel.minus is None else f"{channel.band} - {channel.minus}"
+            name = modality.name if place == 0 else ""
+            table.add_row(Text(name), Text(channel.name), Text(source), f"{channel.mean:g}", f"{channel.std:g}")
+    return table
+
+
+def _series(series: Iterable[Modality]) -> Table:
+    table = _table("|Modality", "|Days from", "|Seen in training", "Acquisitions used")
+    for modality in series:
+        seen = "not said" if modality.days_seen is None else "day {} to {}".format(*modality.days_seen)
+        table.add_row(Text(modality.name), _day(modality.reference_day), seen, _used(modality.filter))
+    return table
+
+
+def _day(month_day: str | None) -> str:
+    if month_day is None:
+        return "-"
+    month, day = month_day.split("-")
+    return f"{int(day)} {date(2000, int(month), 1):%B}"
+
+
+def _used(kept: SeriesFilter | None) -> str:
+    if kept is None:
+        return "all"
+    rule = f"{100 * kept.clear_fraction:g} % of pixels with cloud <= {kept.max_cloud} %, snow <= {kept.max_snow} %"
+    return rule if kept.composite == "none" else f"{rule}; {kept.composite} means"
+
+
+def _classes(task: Task) -> Table:
+    """Classes in columns, read downwards; swatches are blank where there is no colour."""
+    rows = -(-len(task.classes) // _CLASS_COLUMNS)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(_CLASS_COLUMNS):
+        grid.add_column(justify="right", style="dim", no_wrap=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_column(style="dim", no_wrap=True)
+    for row in range(rows):
+        cells: list[RenderableType] = []
+        for place in range(row, len(task.classes), rows):
+            entry = task.classes[place]
+            name = Text(entry.name)
+            if entry.ignored:
+                name.append(" (ignored)", style="dim")
+            cells += [str(place), Text("    ", style=f"on {entry.colour}"), name, entry.colour]
+        grid.add_row(*cells)
+    return grid
+
+
+def _segments(manifest: Manifest) -> Table:
+    table = _table("Segment", "Inputs", ">Parameters", ">GFLOP", ">Size")
+    for segment in manifest.segments:
+        stored = manifest.members[segment.member].size
+        table.add_row(
+            Text(segment.name), _inputs(segment), count(segment.parameters), f"{segment.gflop:,.2f}", size(stored)
+        )
+    return table
+
+
+def _inputs(segment: Segment) -> Text:
+    if not segment.inputs:
+        return Text("none")
+    first, *others = segment.inputs
+    shape = ", ".join(str(length) for length in first.shape)
+    more = f" and {len(others)} more" if len(others) > 2 else "".join(f", {tensor.name}" for tensor in others)
+    return Text(f"{first.name} [{shape}]{more}")
+
+
+def _payloads(manifest: Manifest) -> Table:
+    """What each kind of machine finds in the plan."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for folder, label in (("segments", "ONNX"), ("tensorrt", "TensorRT"), ("kernels", "kernels")):
+        paths = [name.split("/") for name in manifest.members if name.startswith(f"{folder}/")]
+        octets = sum(member.size for name, member in manifest.members.items() if name.startswith(f"{folder}/"))
+        targets = sorted({path[1] for path in paths if len(path) > 2})
+        files = f"{len(paths)} file" + ("s" if len(paths) > 1 else "")
+        where = f"for {', '.join(targets)}" if targets else "for any machine"
+        grid.add_row(label, Text(f"{files}, {size(octets)}, {where}" if paths else "none"))
+    return grid
+
+
+def _accuracy(manifest: Manifest) -> Table:
+    table = _table("|Task", "Back end", "|Precision", "Tiles", ">Relative error", ">Same class")
+    for entry in manifest.accuracy:
+        table.add_row(
+            Text(entry.task),
+            Text(entry.backend),
+            entry.precision,
+            Text(entry.tiles),
+            f"{entry.relative_error:.1e}",
+            f"{entry.argmax_equal:.3%}",
+        )
+    return table
