@@ -70,5 +70,5 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 def _written(root: ET.Element) -> bytes:
     ET.indent(root)
-    content: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return content
+    # GDAL takes the first element of a sidecar for its root, so there is no declaration; UTF-8 needs none.
+    return ET.tostring(root, encoding="unicode").encode()
