@@ -34,7 +34,7 @@ __all__ = ["ExportReport", "export_checkpoint", "export_network"]
 _LABEL_PX = 512
 _SEED = 20_260
 _CHECK_DATES = 13
-_CHECK_STRIDE_PX = 8
+_CHECK_STRIDE_PX = 16
 _RANDOM_TILES = 2
 
 Tiles = Mapping[str, Any]

@@ -49,7 +49,7 @@ def export_graph(segment: SegmentModule) -> Graph:
     dates = torch.export.Dim("T", min=1, max=512)
     axes = {0: batch, 1: dates} if segment.series else {0: batch}
     shapes = tuple(dict(axes) for _ in segment.inputs)
-    with warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         # The exporter warns of its own internals (deprecated torch and copyreg calls); none is ours to mend.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
