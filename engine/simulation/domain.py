@@ -99,7 +99,7 @@ _TABLE = (
             Use.PINES: 1.2,
             Use.HEATH: 1.3,
             Use.QUARRY: 0.6,
-            Use.GREENHOUSES: 0.9,
+            Use.GREENHOUSES: 0.5,
             Use.FARM: 0.8,
         },
         crops={

@@ -120,6 +120,9 @@ def _parcel(
     weights = np.array([domain.uses.get(use, 0.0) for use in Use])
     if area < 900:
         weights[[Use.QUARRY, Use.FARM, Use.GREENHOUSES]] = 0
+    if not modern:
+        weights[Use.GREENHOUSES] = 0
+        weights[Use.FARM] *= 0.3  # parcels were smaller: as many farms on more of them
     use = Use(int(rng.choice(len(weights), p=weights / weights.sum())))
     crop = Crop.BACKGROUND
     if use is Use.CROPS:
@@ -213,7 +216,7 @@ def _furnish_parcel(ground: Ground, rng: np.random.Generator, parcel: Parcel, pl
     if parcel.use is None:
         if parcel.surface == ground.palette.asphalt:
             village.car_park(ground, rng, parcel, place)
-        elif rng.random() < (0.9 if ground.modern else 0.35):
+        elif rng.random() < (0.9 if ground.modern else 0.3):
             village.house_plot(ground, rng, parcel, place)
     elif parcel.use is Use.FARM:
         village.farm(ground, rng, parcel, place)

@@ -139,7 +139,7 @@ def simulate(
     day = float(rng.integers(166, 236)) + 0.4 * domain.season_days
     sun = Sun(float(np.radians(rng.uniform(135, 195))), float(np.radians(rng.uniform(44, 58))))
     east, north = domain.origin_m
-    void = _void(grid, rng)[:height, :width] if void_corner else np.zeros(shape_yx_px, bool)
+    void = _void(Grid(shape_yx_px, _GSD_M), rng) if void_corner else np.zeros(shape_yx_px, bool)
     images = _photograph(landscape, domain, day, sun, seed)
     images["AERIAL-RLT_PAN"] = _old_photograph(seed, domain, grid)
     images["AERIAL_RGBI"][:, np.pad(void, [(0, grid.shape_yx[0] - height), (0, grid.shape_yx[1] - width)])] = 0

@@ -8,7 +8,6 @@ import numpy as np
 import rasterio
 import yaml
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
 
 from ..flairhub import MODALITIES
 from .scene import MASK, SimulatedScene
@@ -81,6 +80,7 @@ def _write(
     nodata: int | None,
 ) -> None:
     count, height, width = values.shape
+    east, north = scene.origin_m
     # A block is at most 256 px and, as TIFF demands, a multiple of 16: small rasters get small blocks.
     block_y, block_x = (min(256, -(-size // 16) * 16) for size in (height, width))
     profile = {
@@ -90,7 +90,7 @@ def _write(
         "width": width,
         "dtype": values.dtype.name,
         "crs": _CRS,
-        "transform": from_origin(*scene.origin_m, gsd_m, gsd_m),
+        "transform": rasterio.Affine(gsd_m, 0.0, east, 0.0, -gsd_m, north),
         "nodata": nodata,
         "tiled": True,
         "blockysize": block_y,
@@ -98,6 +98,9 @@ def _write(
         "compress": "deflate",
         "predictor": 3 if values.dtype.kind == "f" else 2,
         "interleave": "band",
+        # Left alone, GDAL takes the fourth band of an 8 bit image for transparency; it is infrared.
+        "photometric": "RGB" if bands[:3] == ("R", "G", "B") else "MINISBLACK",
+        "alpha": "NO",
     }
     with rasterio.open(path, "w", **profile) as raster:
         raster.write(values)
