@@ -10,7 +10,7 @@ SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 PACKAGES := engine kernels trainer
 PYTHON_FOLDERS := engine kernels trainer benchmarks tests
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check types bench format clean
 
 demo: $(RUNTIME_VENV)/installed
 	$(RUNTIME_VENV)/bin/uperfuse demo models/uperfuse-small.plan --out out/demo
@@ -18,15 +18,17 @@ demo: $(RUNTIME_VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
-# mypy meets the packages under their installed names through links.
-check: $(VENV)/installed
-	mkdir -p build/typing/uperfuse
-	for name in $(PACKAGES); do ln -sfn ../../../$$name build/typing/uperfuse/$$name; done
+check: $(VENV)/installed types
 	$(BIN)/ruff check $(PYTHON_FOLDERS)
 	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
-	MYPYPATH=build/typing $(BIN)/mypy --explicit-package-bases $(foreach name,$(PACKAGES),-p uperfuse.$(name)) -p benchmarks
 	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h
 	$(BIN)/python -m pytest -q tests/test_layout.py
+
+# mypy meets the packages under their installed names through links.
+types: $(VENV)/installed
+	mkdir -p build/typing/uperfuse
+	for name in $(PACKAGES); do ln -sfn ../../../$$name build/typing/uperfuse/$$name; done
+	MYPYPATH=build/typing $(BIN)/mypy --explicit-package-bases $(foreach name,$(PACKAGES),-p uperfuse.$(name)) -p benchmarks
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.classify
