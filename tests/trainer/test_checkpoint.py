@@ -150,7 +150,7 @@ def test_files_that_cannot_be_read_are_refused(weights, tmp_path):
             load_checkpoint(path)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_weights_make_the_network_they_describe_or_a_checkpoint_error(data, weights, tmp_path):
     mutated = dict(weights)

@@ -49,6 +49,15 @@ def without(batch, name):
     return replace(batch, inputs={key: value for key, value in batch.inputs.items() if key != name})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Small tensors gain nothing from a second thread, and lose much where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def everything(spec_of, network_of):
     """All modalities, two tasks, a stand-in for each modality."""
