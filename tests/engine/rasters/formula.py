@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +13,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
 from uperfuse.engine.flairhub import MODALITIES, REFERENCE_DAY
 from uperfuse.engine.plan.manifest import (
@@ -149,18 +152,21 @@ def write_raster(
 ) -> Path:
     """Write [C, Y, X] as a GeoTIFF; without a photometric meaning unless one is given."""
     profile = {"photometric": "MINISBLACK", **profile}
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        dtype=values.dtype,
-        count=values.shape[0],
-        height=values.shape[1],
-        width=values.shape[2],
-        crs=crs,
-        transform=transform,
-        **profile,
-    ) as dataset:
+    with (
+        _place_optional(),
+        rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            dtype=values.dtype,
+            count=values.shape[0],
+            height=values.shape[1],
+            width=values.shape[2],
+            crs=crs,
+            transform=transform,
+            **profile,
+        ) as dataset,
+    ):
         dataset.write(values)
         for number, name in enumerate(names or (), start=1):
             dataset.set_band_description(number, name)
@@ -174,6 +180,13 @@ def aerial_manifest(*, bands: tuple[str, ...] = ("R", "G", "B"), tile_px: int = 
 
 def read_raster(path: Path) -> NDArray[Any]:
     """All bands, [C, Y, X]."""
-    with rasterio.open(path) as dataset:
+    with _place_optional(), rasterio.open(path) as dataset:
         values: NDArray[Any] = dataset.read()
     return values
+
+
+@contextmanager
+def _place_optional() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

@@ -163,24 +163,21 @@ def test_a_rotated_raster_keeps_its_place(tmp_path: Path) -> None:
 
 def test_a_raster_without_crs_is_refused_unless_allowed(tmp_path: Path) -> None:
     values = blobs(70, 80)
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        path = write_raster(tmp_path / "bare.tif", values, crs=None, transform=Affine.identity(), photometric="RGB")
+    path = write_raster(tmp_path / "bare.tif", values, crs=None, transform=Affine.identity(), photometric="RGB")
     engine = FormulaEngine(aerial_manifest())
     with pytest.raises(RasterError, match=r"bare.tif has no CRS and transform, .*--allow-ungeoreferenced"):
         predict_raster(engine, scene_of(path), tmp_path / "out")
     summary = predict_raster(engine, scene_of(path), tmp_path / "out", allow_ungeoreferenced=True, halo_px=RADIUS_PX)
     assert summary.areas_ha == {}
     assert any("without coordinates and areas" in text for text in summary.messages)
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        labels = read_raster(summary.files[TASK].labels)[0]
+    labels = read_raster(summary.files[TASK].labels)[0]
     np.testing.assert_array_equal(labels, box_labels(values[0], np.zeros((70, 80), np.bool_)))
 
 
 def test_several_rasters_need_a_crs_each(tmp_path: Path) -> None:
     manifest = make_manifest(make_modality("AERIAL_RGBI", bands=("R",), tile_px=64), make_modality("AERIAL-RLT_PAN"))
     aerial = write_raster(tmp_path / "ortho.tif", blobs(70, 80)[:1])
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        bare = write_raster(tmp_path / "bare.tif", blobs(70, 80)[:1], crs=None, transform=Affine.identity())
+    bare = write_raster(tmp_path / "bare.tif", blobs(70, 80)[:1], crs=None, transform=Affine.identity())
     scene = Scene(inputs={"AERIAL_RGBI": Source(path=aerial), "AERIAL-RLT_PAN": Source(path=bare)})
     with pytest.raises(RasterError, match=r"bare.tif has no CRS and transform, .*ortho.tif has EPSG:2154"):
         predict_raster(FormulaEngine(manifest), scene, tmp_path / "out", allow_ungeoreferenced=True)
