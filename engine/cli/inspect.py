@@ -70,7 +70,7 @@ def _rehash(plan: Plan, console: Console) -> None:
             f"{plan.path}: {len(wrong)} of {len(rows)} members are not what the manifest says:"
             f" {', '.join(wrong)}; fetch or export the plan again"
         )
-    console.print(Text(f"\nAll {len(rows)} members are what the manifest says. Plan {plan.hash}"))
+    console.print(Text(f"\nAll {len(rows)} members are what the manifest says.\nplan {plan.hash}"))
 
 
 def _verdict(plan: Plan, name: str) -> str:

@@ -61,7 +61,7 @@ def size(octets: int) -> str:
 
 def count(number: int) -> str:
     """A number of things for people: `88.1 M`."""
-    return f"{number / 1e6:.1f} M" if number >= 100_000 else f"{number:,}"
+    return f"{number / 1e6:.1f} M" if number >= 1_000_000 else f"{number:,}"
 
 
 def members_table(rows: Iterable[tuple[str, int, str]], *, verdict: str) -> Table:
