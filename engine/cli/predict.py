@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..engine import Engine
@@ -18,7 +20,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("predict", help="Map the rasters of a scene.", no_args_is_help=True)(_predict)
+    app.command("predict", no_args_is_help=True)(_predict)
 
 
 def _predict(
@@ -63,6 +65,7 @@ def _predict(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
+    """Map the rasters of a scene: land cover, crops or whatever the plan was trained for."""
     what = _scene(scene, inputs or [], dates=dates or [], masks=masks or [], bands=bands or [])
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     with Engine.load(plan, device=device, precision=precision, threads=threads) as engine:
@@ -79,7 +82,7 @@ def _predict(
             progress=not quiet,
             report=lambda sentence: console.print(sentence, markup=False),
         )
-    _print_summary(summary, console)
+    _print_summary(summary, Console(quiet=quiet, highlight=False, soft_wrap=True))
 
 
 def _scene(file: Path | None, inputs: list[str], *, dates: list[str], masks: list[str], bands: list[str]) -> Scene:
@@ -97,21 +100,24 @@ def _scene(file: Path | None, inputs: list[str], *, dates: list[str], masks: lis
 
 def _print_summary(summary: MapSummary, console: Console) -> None:
     for task, pixels in summary.pixels.items():
-        total = sum(pixels.values())
-        areas = summary.areas_ha.get(task)
-        table = Table("class", title=task)
-        table.add_column("pixels" if areas is None else "area (ha)", justify="right")
-        table.add_column("share", justify="right")
-        for name, count in sorted(pixels.items(), key=lambda entry: -entry[1]):
-            if count:
-                amount = (
-                    f"{count}" if areas is None else f"{areas[name]:,.4g}" if areas[name] < 1 else f"{areas[name]:,.2f}"
-                )
-                table.add_row(name, amount, f"{count / total:.1%}")
-        console.print(table)
+        console.print(_class_table(task, pixels, summary.areas_ha.get(task)))
     void = f", {summary.void_tiles} of them void and not computed" if summary.void_tiles else ""
     console.print(f"{summary.tiles} tiles{void}; {summary.void_fraction:.1%} of the map is void")
     console.print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items()))
     for files in summary.files.values():
         for path in files:
             console.print(str(path), markup=False)
+
+
+def _class_table(task: str, pixels: Mapping[str, int], areas_ha: Mapping[str, float] | None) -> Table:
+    """Classes that occur, the largest first."""
+    table = Table(title=task)
+    table.add_column("class", no_wrap=True)
+    table.add_column("pixels" if areas_ha is None else "area (ha)", justify="right")
+    table.add_column("share", justify="right")
+    total = sum(pixels.values())
+    for name, count in sorted(pixels.items(), key=lambda entry: -entry[1]):
+        if count:
+            amount = f"{count:,}" if areas_ha is None else f"{areas_ha[name]:,.4f}"
+            table.add_row(escape(name), amount, f"{count / total:.1%}")
+    return table

@@ -112,7 +112,7 @@ class Mosaic:
             "TIFFTAG_SOFTWARE": f"uperfuse {version('uperfuse')}",
             "UPERFUSE_VERSION": version("uperfuse"),
             "UPERFUSE_NETWORK": manifest.name,
-            "UPERFUSE_PLAN_SHA256": plan_hash,
+            "UPERFUSE_PLAN": plan_hash,
         }
         self._grid = grid
         self._out = out

@@ -55,7 +55,7 @@ def test_all_are_cloud_optimised_on_the_grid_of_the_base(maps: MapFiles) -> None
             assert dataset.transform.almost_equals(PLACE)
             tags = dataset.tags()
             assert tags["UPERFUSE_VERSION"] == version("uperfuse")
-            assert tags["UPERFUSE_PLAN_SHA256"] == "ab" * 32
+            assert tags["UPERFUSE_PLAN"] == "ab" * 32
             assert (tags["UPERFUSE_NETWORK"], tags["UPERFUSE_TASK"]) == ("formula", TASK)
 
 
