@@ -32,6 +32,7 @@ types: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.classify
+	$(BIN)/python -m benchmarks.tile
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix $(PYTHON_FOLDERS)

@@ -2,42 +2,25 @@
 
     python -m benchmarks.classify [--classes 19] [--px 128] [--threads 2] [--rounds 40]
 
-All sides take turns within one run, so that whatever else the machine does falls on all of them. Before each call there
-is a pause, because PyTorch's threads keep a core busy for a while after their work is done.
+All sides take turns within one run.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmarks.timing import interleaved, report
 from uperfuse.engine import _native
 from uperfuse.engine.resize import axis_resize
-
-PAUSE_S = 0.02
 
 
 def torch_side(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     maps = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=True)
     confidence, labels = torch.softmax(maps, dim=1).max(dim=1)
     return labels, confidence
-
-
-def interleaved(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, after a few that do not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for count in range(-3, rounds):
-        for name, call in sides.items():
-            time.sleep(PAUSE_S)
-            start = time.perf_counter()
-            call()
-            if count >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def main() -> None:
@@ -60,14 +43,10 @@ def main() -> None:
     sides: dict[str, Callable[[], object]] = {level: native(level) for level in _native.levels()}
     labels, _ = _native.classify(logits, rows=axis, columns=axis, threads=asked.threads)
     agreement = float((labels == torch_side(tensor)[0][0].numpy()).mean())
-    seconds = interleaved({"torch": lambda: torch_side(tensor), **sides}, asked.rounds)
+    seconds = interleaved({"torch": lambda: torch_side(tensor), **sides}, rounds=asked.rounds)
     print(f"{asked.classes} classes, {asked.px} -> {4 * asked.px} px, {asked.threads} threads, {asked.rounds} rounds")
     print(f"labels equal to PyTorch's: {100 * agreement:.4f} %")
-    reference = statistics.median(seconds["torch"])
-    for name, times in seconds.items():
-        low, middle, high = statistics.quantiles(times, n=4)
-        ratio = f"{reference / middle:6.1f} x faster than torch" if name != "torch" else ""
-        print(f"{name:>10}: median {1e3 * middle:7.3f} ms, quartiles {1e3 * low:7.3f} to {1e3 * high:7.3f} ms {ratio}")
+    print("\n".join(report(seconds, against="torch")))
 
 
 if __name__ == "__main__":

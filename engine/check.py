@@ -81,11 +81,21 @@ def run_check(engine: Engine) -> list[CheckResult]:
     bound = check.max_relative_error * (1 if engine.precision == "float32" else _BF16_FACTOR)
     results = []
     for task, member in check.members.items():
-        expected = np.load(io.BytesIO(engine.plan.member(member)), allow_pickle=False)
         got = logits[task][0, :, :: check.stride_px, :: check.stride_px]
+        expected = _expected(engine, member, shape=got.shape)
         equal = float((got.argmax(0) == expected.argmax(0)).mean())
         results.append(CheckResult(task, relative_error(got, expected), equal, bound))
     return results
+
+
+def _expected(engine: Engine, member: str, *, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    try:
+        expected = np.load(io.BytesIO(engine.plan.member(member)), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise PlanError(f"{member} is not a NumPy array: {error}; export the plan again") from error
+    if not isinstance(expected, np.ndarray) or expected.dtype != np.float32 or expected.shape != shape:
+        raise PlanError(f"{member} does not hold float32 logits of shape {shape}; export the plan again")
+    return expected
 
 
 def _image(modality: Modality, rng: np.random.Generator) -> NDArray[Any]:

@@ -53,7 +53,7 @@ class Engine:
         precision: str = "auto",
         threads: int | None = None,
     ) -> Engine:
-        """Open a plan, check every byte of it, and compile it.
+        """Open a plan, check every byte that will be used, and compile it.
 
         Args:
             path: a `.plan` file.

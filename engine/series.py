@@ -43,12 +43,13 @@ def days_from_reference(dates: Sequence[Any] | NDArray[Any], *, reference_day: s
     if np.issubdtype(values.dtype, np.datetime64):
         if np.isnat(values).any():
             raise TileError(
-                f"{int(np.isnat(values).sum())} of {values.size} dates are NaT; give every date or drop it and its bands"
+                f"{int(np.isnat(values).sum())} of {values.size} dates are NaT; give the date or drop its acquisition"
             )
         days = values.astype("datetime64[D]")
         reference = days.astype("datetime64[Y]").astype(str)
         origin = np.array([f"{year}-{reference_day}" for year in reference], "datetime64[D]")
-        return (days - origin).astype(np.int64).astype(np.float32)
+        elapsed: NDArray[np.int64] = (days - origin).astype(np.int64)
+        return elapsed.astype(np.float32)
     if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
         raise TileError(
             f"dates are of type {values.dtype}, expected numpy.datetime64 or days from {reference_day}; "

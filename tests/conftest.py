@@ -58,7 +58,7 @@ class PlanFactory:
         return path, network
 
 
-TILE_PX = {"aerial": 128, "all": 128, "series": 10}
+TILE_PX = {"aerial": 256, "all": 128, "series": 10}
 
 
 def small_spec(name: str):

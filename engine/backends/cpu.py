@@ -113,11 +113,16 @@ class CpuBackend:
         return compiled
 
     def _read(self, segment: str) -> ov.Model:
-        data = self._plan.member(self._manifest.segment(segment).member)
+        said = self._manifest.segment(segment)
         try:
-            return self._core.read_model(io.BytesIO(data))
+            model = self._core.read_model(io.BytesIO(self._plan.member(said.member)))
         except RuntimeError as error:
             raise BackendError(f"segment {segment} is not a graph that OpenVINO reads: {_first_line(error)}") from error
+        doors = [port.get_any_name() for port in (*model.inputs, *model.outputs)]
+        listed = [tensor.name for tensor in (*said.inputs, *said.outputs)]
+        if doors != listed:
+            raise BackendError(f"segment {segment} has doors {doors}, its plan lists {listed}; export it again")
+        return model
 
     def _compile(self, model: ov.Model, *, key: str, precision: str | None = None) -> ov.CompiledModel:
         settings = {
@@ -203,7 +208,9 @@ def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, 
     if asked == "bf16" and not has_bf16:
         raise BackendError("precision is bf16, but the processor has no bf16 instructions; use precision='float32'")
     if asked == "bf16" and not images:
-        raise BackendError("precision is bf16, but the plan has series alone, which need float32; use precision='float32'")
+        raise BackendError(
+            "precision is bf16, but the plan has series alone, which need float32; use precision='float32'"
+        )
     return asked, f"in {asked}, as asked"
 
 
