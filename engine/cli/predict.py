@@ -67,7 +67,7 @@ def _predict(
 ) -> None:
     """Map the rasters of a scene: land cover, crops or whatever the plan was trained for."""
     what = _scene(scene, inputs or [], dates=dates or [], masks=masks or [], bands=bands or [])
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)  # errors have standard error to themselves
     with Engine.load(plan, device=device, precision=precision, threads=threads) as engine:
         console.print(engine.describe(), markup=False)
         summary = predict_raster(
@@ -82,7 +82,7 @@ def _predict(
             progress=not quiet,
             report=lambda sentence: console.print(sentence, markup=False),
         )
-    _print_summary(summary, Console(quiet=quiet, highlight=False, soft_wrap=True))
+    _print_summary(summary, console)
 
 
 def _scene(file: Path | None, inputs: list[str], *, dates: list[str], masks: list[str], bands: list[str]) -> Scene:

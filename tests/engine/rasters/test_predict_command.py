@@ -77,8 +77,9 @@ def test_options_reach_the_engine_and_the_map(engine: LoadedEngine, tmp_path: Pa
     assert files == {f"ortho_LAND{end}" for end in (".tif", ".qml", ".tif.aux.xml", "_probabilities.tif")}
     labels = read_raster(tmp_path / "maps/ortho_LAND.tif")[0]
     np.testing.assert_array_equal(labels, box_labels(read_raster(path)[0], np.zeros((90, 130), np.bool_)))
-    assert "a formula [in] brackets" in result.stderr
-    assert "AERIAL_RGBI: NIR, R, G from bands 1, 4, 2 of ortho.tif (as given)" in result.stderr
+    assert "a formula [in] brackets" in result.stdout
+    assert "AERIAL_RGBI: NIR, R, G from bands 1, 4, 2 of ortho.tif (as given)" in result.stdout
+    assert result.stderr == ""
     assert len(np.unique(labels)) == len(CLASSES)
     assert all(name in result.stdout for name in CLASSES)
     assert str(tmp_path / "maps/ortho_LAND.tif") in result.stdout.replace("\n", "")
