@@ -52,6 +52,7 @@ SURFACE = {
     },
     "engine/backends": {"Backend", "CpuBackend", "Pyramid", "Session", "select_backend"},
     "engine/cli": {"main"},
+    "engine/demo": {"Agreement", "ClassAgreement", "DemoResult", "TaskResult", "run_demo"},
     "engine/plan": {"Manifest", "Plan", "write_plan"},
     "engine/rasters": {"MapSummary", "Scene", "Source", "predict_raster"},
     "engine/simulation": {"DOMAINS", "MASK", "Domain", "Passes", "SimulatedScene", "simulate", "write_scene"},
