@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -102,24 +103,37 @@ def _print(result: DemoResult, console: Console) -> None:
 def _class_table(result: TaskResult, *, coloured: bool) -> Table:
     """Classes of the map and of the truth, the largest on the map first."""
     agreement = result.agreement
-    table = Table(title=Text(f"{result.title} ({result.task.name})"), title_justify="left", show_footer=True)
+    compared = agreement.accuracy is not None
+    table = _table(f"{result.title} ({result.task.name})")
     table.add_column("")
     table.add_column("class", Text("all"), no_wrap=True)
-    table.add_column("area (ha)", f"{agreement.mapped_ha:.3f}", justify="right")
+    table.add_column("area ha", f"{agreement.mapped_ha:.3f}", justify="right")
     table.add_column("share", "100.0%", justify="right")
-    if agreement.accuracy is not None:
-        true_ha = sum(entry.true_ha or 0.0 for entry in agreement.classes)
-        table.add_column("truth (ha)", f"{true_ha:.3f}", justify="right")
+    if compared:
+        table.add_column("truth ha", f"{sum(entry.true_ha or 0.0 for entry in agreement.classes):.3f}", justify="right")
         table.add_column("user's", "overall", justify="right")
-        table.add_column("producer's", f"{agreement.accuracy:.1%}", justify="right")
+        table.add_column("producer's", _percent(agreement.accuracy), justify="right")
         table.add_column("IoU", _score(agreement.mean_iou), justify="right")
     for entry in agreement.classes:
-        swatch = Text("   ", style=f"on {entry.colour}") if coloured else Text(entry.colour)
+        swatch = Text("  ", style=f"on {entry.colour}") if coloured else Text(entry.colour)
         cells = [f"{entry.mapped_ha:.3f}", f"{entry.share:.1%}"]
-        if agreement.accuracy is not None:
+        if compared:
             cells += [f"{entry.true_ha:.3f}", _percent(entry.users), _percent(entry.producers), _score(entry.iou)]
         table.add_row(swatch, Text(entry.name), *cells)
     return table
+
+
+def _table(title: str) -> Table:
+    heading = Text(title, style="bold")
+    return Table(
+        title=heading,
+        title_justify="left",
+        box=box.SIMPLE,
+        show_footer=True,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def _percent(fraction: float | None) -> str:
@@ -131,7 +145,7 @@ def _score(iou: float | None) -> str:
 
 
 def _stage_table(result: DemoResult) -> Table:
-    table = Table(title="Time", title_justify="left", show_footer=True)
+    table = _table("Time")
     table.add_column("stage", "all")
     table.add_column("seconds", f"{result.elapsed_s:.2f}", justify="right")
     table.add_column("what", f"{result.summary.tiles} tiles")
