@@ -181,6 +181,8 @@ class Engine:
     ) -> Prediction:
         if self._plan is None:
             raise BackendError("the engine is closed; load the plan again")
+        if grid not in self._classifiers:
+            raise TileError(f"grid is {grid!r}, expected one of {', '.join(self._classifiers)}")
         classifier = self._classifiers[grid]
         maps = classifier.empty(len(records), logits=logits)
         with self._backend.session() as session:

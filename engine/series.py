@@ -6,6 +6,7 @@ Everything here is a function of its arguments; nothing is kept from one tile to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -20,44 +21,68 @@ DATE_BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 366)
 """Numbers of dates for which graphs are compiled; a series is padded to the next one with masked dates."""
 
 _HALF_MONTH_DAY = 16
+_FARTHEST_DAY = 1000
 
 
 def days_from_reference(dates: Sequence[Any] | NDArray[Any], *, reference_day: str) -> NDArray[np.float32]:
     """Days of each acquisition from the reference day of its own year.
 
     Args:
-        dates: [T] `datetime64`, or numbers that already are days from the reference date.
+        dates: [T] `datetime64` or `datetime.date`, or numbers that already are days from the reference date.
         reference_day: month and day, "05-15".
 
     Returns:
         [T] float32, from -134 (1 January) to 231 (31 December of a leap year) for 15 May.
 
     Raises:
-        TileError: a date is not a date (NaT, text, NaN) or the array is not one-dimensional.
+        TileError: a date is not a date (NaT, text, NaN, a whole month), a number cannot be a count of days from the
+            reference date, or the array is not one-dimensional.
     """
-    values = np.asarray(dates)
+    try:
+        values = np.asarray(dates)
+    except ValueError as error:
+        raise TileError(f"dates are not an array: {error}; give one array of dates per tile") from error
     if values.ndim != 1:
         raise TileError(f"dates have shape {values.shape}, expected one axis [T]; give one array of dates per tile")
     if values.size == 0:
         return np.zeros(0, np.float32)
-    if np.issubdtype(values.dtype, np.datetime64):
-        if np.isnat(values).any():
-            raise TileError(
-                f"{int(np.isnat(values).sum())} of {values.size} dates are NaT; give the date or drop its acquisition"
-            )
-        days = values.astype("datetime64[D]")
-        reference = days.astype("datetime64[Y]").astype(str)
-        origin = np.array([f"{year}-{reference_day}" for year in reference], "datetime64[D]")
-        elapsed: NDArray[np.int64] = (days - origin).astype(np.int64)
-        return elapsed.astype(np.float32)
-    if not (np.issubdtype(values.dtype, np.integer) or np.issubdtype(values.dtype, np.floating)):
+    # a missing date (pandas' NaT) is a date, too, and differs from itself
+    if values.dtype == np.object_ and all(isinstance(value, date) and value == value for value in values):
+        values = np.array([date(value.year, value.month, value.day) for value in values], "datetime64[D]")
+    if values.dtype.kind == "M":
+        return _elapsed(values, reference_day=reference_day)
+    if values.dtype.kind == "m":
+        values = values / np.timedelta64(1, "D")  # NaT becomes NaN
+    if values.dtype.kind not in "uif":
         raise TileError(
             f"dates are of type {values.dtype}, expected numpy.datetime64 or days from {reference_day}; "
             "convert text with numpy.array(dates, 'datetime64[D]')"
         )
     if not np.isfinite(values).all():
         raise TileError(f"{int((~np.isfinite(values)).sum())} of {values.size} days are not finite; give every date")
+    if max(values.max(), -values.min()) > _FARTHEST_DAY:
+        raise TileError(
+            f"days run from {values.min():.8g} to {values.max():.8g}, expected at most {_FARTHEST_DAY} before or after "
+            f"{reference_day}; give calendar dates as numpy.datetime64"
+        )
     return values.astype(np.float32)
+
+
+def _elapsed(dates: NDArray[np.datetime64], *, reference_day: str) -> NDArray[np.float32]:
+    missing = int(np.isnat(dates).sum())
+    if missing:
+        raise TileError(f"{missing} of {dates.size} dates are NaT; give the date or drop its acquisition")
+    unit = np.datetime_data(dates.dtype)[0]
+    if unit in ("Y", "M", "W"):
+        raise TileError(f"dates are of type {dates.dtype}, which has no days; give each acquisition's own day")
+    days = dates.astype("datetime64[D]")
+    years = days.astype("datetime64[Y]").astype(str)
+    try:
+        origin = np.array([f"{year}-{reference_day}" for year in years], "datetime64[D]")
+    except ValueError as error:
+        raise TileError(f"no day {reference_day} in the year of every date: {error}; correct the plan") from error
+    elapsed: NDArray[np.int64] = (days - origin).astype(np.int64)
+    return elapsed.astype(np.float32)
 
 
 def clear_dates(snow_cloud: NDArray[Any], *, rule: SeriesFilter) -> NDArray[np.intp]:

@@ -59,7 +59,10 @@ def check_tiles(
     Raises:
         TileError: names modality, axis, got and expected.
     """
-    voids = dict(voids or {})
+    voids = {} if voids is None else voids
+    for what, given in (("tiles", tiles), ("voids", voids)):
+        if not isinstance(given, Mapping):
+            raise TileError(f"{what} are a {type(given).__name__}, expected a mapping of modality to array")
     _check_names(tiles, voids, manifest, primed)
     batches: dict[str, list[ImageTile] | list[SeriesTile]] = {}
     for modality in manifest.modalities:
@@ -81,15 +84,15 @@ def _check_names(tiles: Mapping[str, Any], voids: Mapping[str, Any], manifest: M
     names = [modality.name for modality in manifest.modalities]
     series = [modality.name for modality in manifest.modalities if modality.kind == "series"]
     known = {*names, *(dates_key(name) for name in series)}
-    unknown = sorted(set(tiles) - known)
+    unknown = sorted(str(name) for name in set(tiles) - known)
     if unknown:
         raise TileError(
             f"tiles hold {', '.join(unknown)}, expected some of {', '.join(sorted(known))}; remove or rename them"
         )
-    stray = sorted(set(voids) - set(tiles))
+    stray = sorted(str(name) for name in set(voids) - (set(tiles) & set(names)))
     if stray:
         raise TileError(
-            f"voids hold {', '.join(stray)}, which the tiles lack; give voids only for modalities that are given"
+            f"voids hold {', '.join(stray)}, no modality of the tiles; give voids only for modalities that are given"
         )
     again = sorted(set(primed) & set(tiles))
     if again:
@@ -125,13 +128,13 @@ def _series(modality: Modality, given: Any, dates: Any, void: Any) -> list[Serie
     key = dates_key(modality.name)
     if dates is None:
         raise TileError(f"{modality.name} comes without dates; give them under {key}, one array [T] per tile")
-    one = isinstance(given, np.ndarray) and given.ndim == 4
-    batch = [given] if one else list(given)
+    one = getattr(given, "ndim", None) == 4
+    batch = [given] if one else _entries(modality.name, given)
     single_dates = one and not (isinstance(dates, (list, tuple)) and dates and np.ndim(dates[0]) == 1)
-    all_days = [dates] if single_dates and np.ndim(dates) == 1 else list(dates)
+    all_days = [dates] if single_dates and np.ndim(dates) == 1 else _entries(key, dates)
     all_voids: list[Any] = [None] * len(batch)
     if void is not None:
-        all_voids = [void] if one and np.ndim(void) == 3 else list(void)
+        all_voids = [void] if one and np.ndim(void) == 3 else _entries(f"voids of {modality.name}", void)
     for what, values in ((key, all_days), (f"voids of {modality.name}", all_voids)):
         if len(values) != len(batch):
             raise TileError(
@@ -159,11 +162,27 @@ def _one_series(modality: Modality, given: Any, dates: Any, void: Any) -> Series
     return SeriesTile(pixels, days, mask)
 
 
+def _entries(what: str, given: Any) -> list[Any]:
+    """One entry per tile of the batch."""
+    if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__len__") or getattr(given, "ndim", 1) == 0:
+        raise TileError(f"{what} is a {type(given).__name__}, expected a list with one array per tile")
+    return list(given)
+
+
 def _numeric(modality: Modality, given: Any) -> NDArray[Any]:
-    pixels = np.asarray(given)
+    parts = given if isinstance(given, (list, tuple)) else [given]
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        raise TileError(
+            f"{modality.name} is a masked array, whose mask would be lost; give its .data, and its mask in "
+            f"voids[{modality.name!r}]"
+        )
+    try:
+        pixels = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TileError(f"{modality.name} is not an array: {error}; give one NumPy array per tile or batch") from error
     if pixels.dtype.kind not in "uif":
         raise TileError(f"{modality.name} is of type {pixels.dtype}, expected {modality.dtype} digital numbers")
-    return pixels
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def _check_dtype(modality: Modality, dtype: np.dtype[Any]) -> None:
@@ -185,7 +204,10 @@ def _check_axes(modality: Modality, shape: tuple[int, ...]) -> None:
 def _void(modality: Modality, void: Any, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     if void is None:
         return None
-    mask = np.asarray(void)
+    try:
+        mask = np.asarray(void)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TileError(f"voids of {modality.name} are not an array: {error}; give bool of shape {shape}") from error
     if mask.dtype != np.bool_ or mask.shape != shape:
         raise TileError(
             f"voids of {modality.name} are {mask.dtype} of shape {mask.shape}, expected bool of shape {shape}"

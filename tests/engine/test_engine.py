@@ -232,12 +232,82 @@ def _with(**changed):
         (_with(SENTINEL2_DATES=lambda t: [t["SENTINEL2_DATES"][0][1:]]), "9 acquisitions on axis T and 8 dates"),
         (_with(SENTINEL2_DATES=lambda t: [["2021-01-01"] * 9]), "SENTINEL2_DATES: dates are of type <U10"),
         (_with(SENTINEL2_TS=lambda t: [t["SENTINEL2_TS"][0][:, 0]]), r"expected \[T, C, Y, X\]"),
+        (_with(AERIAL_RGBI=lambda t: [t["AERIAL_RGBI"][0], t["AERIAL_RGBI"][0, :2]]), "AERIAL_RGBI is not an array"),
+        (_with(AERIAL_RGBI=lambda t: np.ma.masked_less(t["AERIAL_RGBI"], 9)), "masked array, whose mask would be lost"),
+        (_with(SENTINEL2_TS=lambda t: [np.ma.array(t["SENTINEL2_TS"][0])]), "masked array, whose mask would be lost"),
+        (_with(DEM_ELEV=lambda _: None), "DEM_ELEV is of type object"),
+        (_with(SENTINEL2_TS=lambda _: None), "SENTINEL2_TS is a NoneType, expected a list"),
+        (_with(SENTINEL2_DATES=lambda _: "2021-01-01"), "SENTINEL2_DATES is a str, expected a list"),
+        (
+            _with(SENTINEL2_DATES=lambda _: [[20210101 + day for day in range(9)]]),
+            "SENTINEL2_DATES: days run from 2021",
+        ),
+        (lambda tiles: {**tiles, 7: tiles["DEM_ELEV"]}, "tiles hold 7, expected some of"),
+        (lambda tiles: list(tiles.values()), "tiles are a list, expected a mapping"),
+        (lambda _: None, "tiles are a NoneType, expected a mapping"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(engines, change, message):
     engine = engines["all"]
     with pytest.raises(TileError, match=message):
         engine.predict(change(tiles_of(engine)))
+
+
+@pytest.mark.parametrize(
+    ("voids", "message"),
+    [
+        (np.zeros((1, 128, 128), bool), "voids are a ndarray, expected a mapping"),
+        ({"AERIAL_RGBI": np.zeros((1, 128, 128), np.uint8)}, "voids of AERIAL_RGBI are uint8"),
+        ({"AERIAL_RGBI": np.zeros((128, 128), bool)}, r"shape \(128, 128\), expected bool of shape \(1, 128, 128\)"),
+        ({"AERIAL_RGBI": [[True], [True, False]]}, "voids of AERIAL_RGBI are not an array"),
+        ({"SENTINEL2_TS": True}, "voids of SENTINEL2_TS is a bool, expected a list"),
+        ({"SENTINEL2_DATES": [True] * 9}, "voids hold SENTINEL2_DATES, no modality of the tiles"),
+    ],
+)
+def test_voids_that_do_not_fit_are_refused(engines, voids, message):
+    with pytest.raises(TileError, match=message):
+        engines["all"].predict(tiles_of(engines["all"]), voids=voids)
+
+
+def test_memory_layout_does_not_matter(engines):
+    engine = engines["all"]
+    tiles = tiles_of(engine)
+    expected = engine.predict(tiles, logits=True)
+    aerial, elevation, series = tiles["AERIAL_RGBI"], tiles["DEM_ELEV"], tiles["SENTINEL2_TS"][0]
+    sparse = np.zeros((1, 3, 256, 256), np.uint8)
+    sparse[:, :, ::2, ::2] = aerial
+    frozen = aerial.copy()
+    frozen.setflags(write=False)
+    odd = np.frombuffer(b"x" + elevation.tobytes(), np.uint8)[1:].view(np.float32).reshape(elevation.shape)
+    for change in (
+        {"AERIAL_RGBI": np.asfortranarray(aerial)},
+        {"AERIAL_RGBI": sparse[:, :, ::2, ::2]},
+        {"AERIAL_RGBI": aerial[..., ::-1].copy()[..., ::-1]},
+        {"AERIAL_RGBI": frozen},
+        {"AERIAL_RGBI": [aerial[0]]},
+        {"DEM_ELEV": odd},
+        {"DEM_ELEV": elevation.astype(">f4")},
+        {"SENTINEL2_TS": [np.asfortranarray(series.astype(">u2"))]},
+        {"SENTINEL2_TS": series[None], "SENTINEL2_DATES": tiles["SENTINEL2_DATES"][0][None]},
+    ):
+        got = engine.predict({**tiles, **change}, logits=True)
+        for task, logits in expected.logits.items():
+            np.testing.assert_array_equal(got.logits[task], logits)
+
+
+def test_a_batch_may_be_empty(engines):
+    engine = engines["all"]
+    empty = {key: values[:0] for key, values in tiles_of(engine).items()}
+    got = engine.predict(empty, logits=True)
+    assert {(logits.shape, got.labels[task].shape) for task, logits in got.logits.items()} == {
+        ((0, 19, 128, 128), (0, 128, 128)),
+        ((0, 23, 128, 128), (0, 128, 128)),
+    }
+
+
+def test_an_unknown_grid_is_refused(engines):
+    with pytest.raises(TileError, match="grid is 'pixel', expected one of label, base"):
+        engines["all"].predict(tiles_of(engines["all"]), grid="pixel")
 
 
 def test_threads_share_an_engine(engines):

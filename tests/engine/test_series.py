@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -27,6 +29,13 @@ def test_dates_of_any_unit_are_days():
 
 def test_numbers_are_days_already():
     assert days_from_reference([-3, 7.5], reference_day="05-15").tolist() == [-3, 7.5]
+    elapsed = np.array([-48, 36], "timedelta64[h]")
+    assert days_from_reference(elapsed, reference_day="05-15").tolist() == [-2, 1.5]
+
+
+def test_dates_of_the_standard_library_are_dates():
+    stamps = [datetime.date(2021, 5, 14), datetime.datetime(2021, 5, 15, 23, 59, tzinfo=datetime.timezone.utc)]
+    assert days_from_reference(stamps, reference_day="05-15").tolist() == [-1, 0]
 
 
 @pytest.mark.parametrize(
@@ -36,11 +45,22 @@ def test_numbers_are_days_already():
         ([0.0, np.nan], "1 of 2 days are not finite"),
         (["2021-01-01"], "convert text with"),
         (np.zeros((2, 2)), "expected one axis"),
+        ([[1], [2, 3]], "are not an array"),
+        ([20210514, 20210529], "days run from 20210514 to 20210529, expected at most 1000 before or after 05-15"),
+        (np.array(["2021-05"], "datetime64[M]"), r"datetime64\[M\], which has no days"),
+        (np.array([1, "NaT"], "timedelta64[D]"), "1 of 2 days are not finite"),
+        ([datetime.date(2021, 1, 1), None], "of type object"),
     ],
 )
 def test_what_is_no_date_is_refused(dates, message):
     with pytest.raises(TileError, match=message):
         days_from_reference(dates, reference_day="05-15")
+
+
+def test_a_reference_day_that_a_year_lacks_is_refused():
+    assert days_from_reference(np.array(["2024-03-01"], "datetime64[D]"), reference_day="02-29") == [1]
+    with pytest.raises(TileError, match="no day 02-29 in the year of every date"):
+        days_from_reference(np.array(["2023-03-01"], "datetime64[D]"), reference_day="02-29")
 
 
 def masks(*dates: tuple[float, float]) -> np.ndarray:
