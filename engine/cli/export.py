@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from ..errors import CheckpointError
+from ..rasters import Scene
 
 __all__ = ["register"]
 
@@ -26,6 +27,10 @@ def _export(
         Path | None,
         typer.Option(help="YAML with what shapes cannot tell: bands, statistics, classes.", show_default=False),
     ] = None,
+    scene: Annotated[
+        Path | None,
+        typer.Option(help="Scene file (YAML) of real rasters to check the plan on too.", show_default=False),
+    ] = None,
     tile_px: Annotated[
         int | None, typer.Option(help="Side of a tile in pixels of the first image.", show_default="as trained")
     ] = None,
@@ -41,6 +46,13 @@ def _export(
         ) from error
     console = Console()
     report = export.export_checkpoint(
-        checkpoint, out=out, config=config, tile_px=tile_px, name=name, overwrite=overwrite, say=console.print
+        checkpoint,
+        out=out,
+        config=config,
+        tile_px=tile_px,
+        name=name,
+        scene=None if scene is None else Scene.from_yaml(scene),
+        overwrite=overwrite,
+        say=console.print,
     )
     console.print(f"{out}: {report.size / 1e6:.1f} MB, plan {report.plan_hash[:12]}")

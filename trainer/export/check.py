@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,45 @@ from ...engine.check import relative_error
 from ...engine.engine import Engine
 from ...engine.plan.manifest import Accuracy, Manifest
 from ...engine.prepare import prepare_image, prepare_series
+from ...engine.rasters import Scene
+from ...engine.rasters.reader import SceneReader
+from ...engine.rasters.tiling import Tiling
 from ...engine.tiles import ImageTile, check_tiles
 from ..network import UPerFuse
 
-__all__ = ["MAX_RELATIVE_ERROR", "MIN_ARGMAX_EQUAL", "compare", "reference_logits"]
+__all__ = ["MAX_RELATIVE_ERROR", "MIN_ARGMAX_EQUAL", "Sample", "compare", "real_samples", "reference_logits"]
 
 MAX_RELATIVE_ERROR = 1e-4
 """Largest relative error (L2) of a float32 plan's logits."""
 
 MIN_ARGMAX_EQUAL = 0.9999
 """Smallest fraction of pixels that a float32 plan must put into PyTorch's class."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A batch that is compared: tiles and voids as `Engine.predict` takes them."""
+
+    tiles: Mapping[str, Any]
+    voids: Mapping[str, Any]
+
+
+def real_samples(scene: Scene, manifest: Manifest, *, most: int) -> list[Sample]:
+    """The first tiles of a scene that are not void, one a sample.
+
+    Raises:
+        RasterError: a raster of the scene is not what the plan takes.
+    """
+    with SceneReader(manifest, scene) as reader:
+        tiling = Tiling(reader.grid.shape_yx, tile_px=manifest.base_px, halo_px=0)
+        inputs = (tile for tile in map(reader.read, tiling) if tile is not None)
+        return [
+            Sample(
+                {name: values[None] for name, values in tile.tiles.items()},
+                {name: void[None] for name, void in tile.voids.items()},
+            )
+            for tile in islice(inputs, most)
+        ]
 
 
 def reference_logits(
@@ -53,7 +84,7 @@ def reference_logits(
 
 def compare(
     engine: Engine,
-    batches: Sequence[tuple[Mapping[str, Any], Mapping[str, NDArray[np.float32]]]],
+    samples: Sequence[tuple[Sample, Mapping[str, NDArray[np.float32]]]],
     *,
     what: str,
 ) -> tuple[Accuracy, ...]:
@@ -61,14 +92,14 @@ def compare(
 
     Args:
         engine: the plan, loaded.
-        batches: tiles with their reference logits.
+        samples: with their reference logits.
         what: the tiles in words.
     """
-    got = [engine.predict(tiles, logits=True).logits for tiles, _ in batches]
+    got = [engine.predict(sample.tiles, voids=sample.voids, logits=True).logits for sample, _ in samples]
     measured = []
     for task in engine.manifest.tasks:
         ours = np.concatenate([logits[task.name] for logits in got])
-        theirs = np.concatenate([logits[task.name] for _, logits in batches])
+        theirs = np.concatenate([logits[task.name] for _, logits in samples])
         measured.append(
             Accuracy(
                 task=task.name,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,10 @@ from ...engine.errors import BackendError, CheckpointError
 from ...engine.flairhub import MODALITIES
 from ...engine.plan.manifest import Accuracy, Check, Manifest, Provenance, Resize, Segment
 from ...engine.plan.plan import Plan, write_plan
+from ...engine.rasters import Scene
 from ..checkpoint import load_checkpoint
 from ..network import UPerFuse
-from .check import MAX_RELATIVE_ERROR, MIN_ARGMAX_EQUAL, compare, reference_logits
+from .check import MAX_RELATIVE_ERROR, MIN_ARGMAX_EQUAL, Sample, compare, real_samples, reference_logits
 from .config import ExportConfig
 from .describe import describe_modality, describe_task, scaled_tile_px
 from .graph import Graph, export_graph
@@ -36,8 +36,7 @@ _SEED = 20_260
 _CHECK_DATES = 13
 _CHECK_STRIDE_PX = 16
 _RANDOM_TILES = 2
-
-Tiles = Mapping[str, Any]
+_REAL_TILES = 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def export_checkpoint(
     config: Path | None = None,
     tile_px: int | None = None,
     name: str | None = None,
-    tiles: Sequence[Tiles] = (),
+    scene: Scene | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
@@ -68,7 +67,7 @@ def export_checkpoint(
         config: YAML with what keys and shapes cannot tell; published names need none.
         tile_px: side of a tile in pixels of the first modality; other sensors follow. None: as trained.
         name: name of the network; None takes the file's.
-        tiles: real tiles, as `Engine.predict` takes them, that the check runs on beside random ones.
+        scene: rasters whose first tiles the check runs on beside random ones.
         overwrite: replace an existing plan.
         say: where progress goes, a line at a time.
 
@@ -97,7 +96,7 @@ def export_checkpoint(
         provenance=provenance,
         said=said,
         tile_px=tile_px,
-        tiles=tiles,
+        scene=scene,
         say=say,
     )
 
@@ -110,7 +109,7 @@ def export_network(
     provenance: Provenance,
     said: ExportConfig | None = None,
     tile_px: int | None = None,
-    tiles: Sequence[Tiles] = (),
+    scene: Scene | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
     """Turn a network into a plan; see `export_checkpoint`."""
@@ -126,16 +125,17 @@ def export_network(
         network, graphs, name=name, said=said or ExportConfig(), tiles_px=tiles_px, provenance=provenance
     )
     members: dict[str, bytes] = {f"segments/{_file(graph.name)}": graph.data for graph in graphs}
-    batches = _batches(network, manifest, tiles)
-    for task, logits in batches[0][1].items():
+    real = real_samples(scene, manifest, most=_REAL_TILES) if scene is not None else []
+    samples = _samples(network, manifest, real)
+    for task, logits in samples[0][1].items():
         members[f"check/{task}.npy"] = _npy(logits[0, :, ::_CHECK_STRIDE_PX, ::_CHECK_STRIDE_PX])
-    what = f"{_RANDOM_TILES} random" + (f" and {len(tiles)} real" if tiles else "")
+    what = f"{_RANDOM_TILES} random" + (f" and {len(real)} real" if real else "")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".uperfuse-export-", dir=out.parent) as folder:
         trial = Path(folder) / "trial.plan"
         write_plan(trial, manifest, members)
         say("comparing with PyTorch")
-        accuracy = tuple(_measure(trial, batches, what))
+        accuracy = tuple(_measure(trial, samples, what))
     _accept(accuracy)
     for entry in accuracy:
         error, equal = f"{entry.relative_error:.1e}", f"{entry.argmax_equal:.3%}"
@@ -224,15 +224,16 @@ def _upsampling(logits_px: int, *, scale: int, label_px: int) -> Iterator[Resize
         yield Resize(px=label_px, align_corners=False)
 
 
-def _batches(
-    network: UPerFuse, manifest: Manifest, real: Sequence[Tiles]
-) -> list[tuple[Tiles, dict[str, NDArray[np.float32]]]]:
-    random = [check_tiles_of(manifest, seed=_SEED + place, dates=_CHECK_DATES) for place in range(_RANDOM_TILES)]
-    return [(tiles, reference_logits(network, manifest, tiles)) for tiles in (*random, *real)]
+def _samples(
+    network: UPerFuse, manifest: Manifest, real: Sequence[Sample]
+) -> list[tuple[Sample, dict[str, NDArray[np.float32]]]]:
+    seeds = range(_SEED, _SEED + _RANDOM_TILES)
+    random = [Sample(check_tiles_of(manifest, seed=seed, dates=_CHECK_DATES), {}) for seed in seeds]
+    return [(each, reference_logits(network, manifest, each.tiles, voids=each.voids)) for each in (*random, *real)]
 
 
 def _measure(
-    plan: Path, batches: Sequence[tuple[Tiles, Mapping[str, NDArray[np.float32]]]], what: str
+    plan: Path, samples: Sequence[tuple[Sample, Mapping[str, NDArray[np.float32]]]], what: str
 ) -> Iterator[Accuracy]:
     for precision in ("float32", "bf16"):
         try:
@@ -242,7 +243,7 @@ def _measure(
                 raise
             continue  # this processor has no bf16; the manifest then says nothing of it
         with engine:
-            yield from compare(engine, batches, what=what)
+            yield from compare(engine, samples, what=what)
 
 
 def _accept(accuracy: Sequence[Accuracy]) -> None:

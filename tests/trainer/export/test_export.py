@@ -14,8 +14,12 @@ from tests.golden import checkpoint, recipe
 from uperfuse.engine import CheckpointError, Engine, Plan
 from uperfuse.engine.check import relative_error
 from uperfuse.engine.flairhub import MODALITIES
+from uperfuse.engine.rasters import Scene
+from uperfuse.engine.simulation import simulate, write_scene
 from uperfuse.trainer.export import ExportConfig, export, export_checkpoint, export_network
 from uperfuse.trainer.export.describe import describe_modality, describe_task
+
+RGB = ExportConfig.model_validate({"modalities": {"AERIAL_RGBI": {"bands": ["R", "G", "B"]}}})
 
 
 def raw(description: dict) -> dict:
@@ -179,3 +183,19 @@ def test_a_configuration_that_is_wrong_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(CheckpointError, match=message):
         ExportConfig.read(path)
+
+
+def test_real_tiles_are_compared_too(plans, tmp_path):
+    _, network = plans("all")
+    with Plan.open(plans("all")[0]) as plan:
+        provenance, random = plan.manifest.provenance, plan.manifest.accuracy
+    place = simulate(seed=3, shape_yx_px=(300, 400), void_corner=True)
+    scene = Scene.from_yaml(write_scene(place, tmp_path / "scene"))
+    kept = Scene(inputs={name: source for name, source in scene.inputs.items() if name in network.spec.modalities})
+    report = export_network(
+        network, out=tmp_path / "x.plan", name="real", provenance=provenance, said=RGB, tile_px=128, scene=kept
+    )
+    assert {entry.tiles for entry in report.accuracy} == {"2 random and 4 real"}
+    exact = [entry.relative_error for entry in report.accuracy if entry.precision == "float32"]
+    assert exact != [entry.relative_error for entry in random if entry.precision == "float32"]
+    assert max(exact) < 1e-4
