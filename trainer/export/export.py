@@ -52,7 +52,7 @@ def export_checkpoint(
     checkpoint: Path,
     *,
     out: Path,
-    config: Path | None = None,
+    config: Path | ExportConfig | None = None,
     tile_px: int | None = None,
     name: str | None = None,
     scene: Scene | None = None,
@@ -64,7 +64,7 @@ def export_checkpoint(
     Args:
         checkpoint: weights as `.safetensors`, with the names of the published ones.
         out: the plan to write.
-        config: YAML with what keys and shapes cannot tell; published names need none.
+        config: what keys and shapes cannot tell, as YAML or as an object; published names need none.
         tile_px: side of a tile in pixels of the first modality; other sensors follow. None: as trained.
         name: name of the network; None takes the file's.
         scene: rasters whose first tiles the check runs on beside random ones.
@@ -77,7 +77,7 @@ def export_checkpoint(
     """
     if out.exists() and not overwrite:
         raise CheckpointError(f"{out} exists; choose another name or allow it to be overwritten (--overwrite)")
-    said = ExportConfig.read(config)
+    said = config if isinstance(config, ExportConfig) else ExportConfig.read(config)
     network_name = name or said.name or checkpoint.stem
     sizes = {modality: words.tile_px for modality, words in said.modalities.items() if words.tile_px is not None}
     loaded = load_checkpoint(checkpoint, tile_px=sizes or None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..network import UPerFuse
+from ..network.series import SeriesEncoder
 
 __all__ = ["SegmentModule", "segments_of"]
 
@@ -40,7 +42,8 @@ class _Projection(nn.Module):
     def __init__(self, network: UPerFuse, modality: str) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList()
-        for weight, bias in network.fusion_slices(modality) if network.spec.fused else ():
+        slices = network.fusion_slices(modality) if network.spec.fused else []
+        for weight, bias in slices:
             convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
             convolution.weight = nn.Parameter(weight.detach().clone())
             if bias is not None:
@@ -67,7 +70,7 @@ class _ImageEncoder(nn.Module):
 class _SeriesEncoder(nn.Module):
     def __init__(self, network: UPerFuse, modality: str) -> None:
         super().__init__()
-        self.encoder = network.encoders[modality]
+        self.encoder = cast(SeriesEncoder, network.encoders[modality])
         self.pyramid = bool(network.spec.images)
         self.projection = _Projection(network, modality)
 

@@ -9,12 +9,12 @@ import torch
 import typer
 
 from ...engine.engine import Engine
-from ..checkpoint import save_checkpoint
+from ..checkpoint import load_checkpoint, save_checkpoint
 from ..export import export_checkpoint
 from .loop import Recipe, train
 from .report import write_report
 from .scores import score
-from .small import NAME, small_modalities, small_network
+from .small import CONFIG, NAME, small_modalities, small_network
 from .world import simulate_tiles
 
 _FIRST_TRAINING_SEED = 1_000
@@ -27,20 +27,30 @@ def main(
     test_scenes: Annotated[int, typer.Option(help="Scenes to score on.")] = 12,
     steps: Annotated[int, typer.Option(help="Batches of quarter tiles.")] = Recipe.steps,
     whole_steps: Annotated[int, typer.Option(help="Batches of whole tiles.")] = Recipe.whole_steps,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the cycle.")] = Recipe.learning_rate,
+    start: Annotated[Path | None, typer.Option(help="Checkpoint whose weights are the beginning.")] = None,
+    first_seed: Annotated[int, typer.Option(help="Seed of the first scene.")] = _FIRST_TRAINING_SEED,
     threads: Annotated[int, typer.Option(help="Processor threads.")] = 2,
 ) -> None:
     """Make the small plan from nothing but a seed."""
     torch.set_num_threads(threads)
-    seeds = range(_FIRST_TRAINING_SEED, _FIRST_TRAINING_SEED + scenes)
+    seeds = range(first_seed, first_seed + scenes)
     tiles = list(simulate_tiles(seeds, workers=threads))
     print(f"{len(tiles)} tiles simulated", flush=True)
-    recipe = Recipe(steps=steps, whole_steps=whole_steps)
-    network = train(small_network(), tiles, small_modalities(), recipe=recipe, say=lambda line: print(line, flush=True))
+    recipe = Recipe(steps=steps, whole_steps=whole_steps, learning_rate=learning_rate)
+    network = train(
+        small_network(),
+        tiles,
+        small_modalities(),
+        recipe=recipe,
+        start=None if start is None else load_checkpoint(start).network,
+        say=lambda line: print(line, flush=True),
+    )
     del tiles
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / f"{NAME}.safetensors"
     save_checkpoint(network, checkpoint)
-    export_checkpoint(checkpoint, out=out / f"{NAME}.plan", overwrite=True, say=print)
+    export_checkpoint(checkpoint, out=out / f"{NAME}.plan", config=CONFIG, overwrite=True, say=print)
     unseen = list(simulate_tiles(range(_FIRST_TEST_SEED, _FIRST_TEST_SEED + test_scenes), workers=threads))
     with Engine.load(out / f"{NAME}.plan") as engine:
         absent = {"all sensors": (), "aerial image alone": tuple(m.name for m in engine.manifest.modalities[1:])}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ...engine.flairhub import TASKS
 from ...engine.plan.manifest import Modality
@@ -54,15 +54,17 @@ def train(
     modalities: Mapping[str, Modality],
     *,
     recipe: Recipe,
+    start: UPerFuse | None = None,
     say: Callable[[str], None] = print,
 ) -> UPerFuse:
-    """Train a network from random weights.
+    """Train a network.
 
     Args:
         spec: of the network.
         tiles: to learn from.
         modalities: what the network takes.
         recipe: how.
+        start: a network of the same spec whose weights are the beginning; None begins with random ones.
         say: where progress goes, a line at a time.
 
     Returns:
@@ -70,8 +72,11 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    network = UPerFuse(spec).train()
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+    network = UPerFuse(spec)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    network.train()
+    averaged = AveragedModel(network, avg_fn=_moving_average(recipe.average), use_buffers=True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     total = recipe.steps + recipe.whole_steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -88,7 +93,7 @@ def train(
         batch = make_batch(chosen, modalities, rng=rng, present=present, max_dates=recipe.max_dates)
         loss = _loss(network, batch, weights)
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
@@ -96,8 +101,16 @@ def train(
         recent.append(loss.item())
         if (step + 1) % 25 == 0:
             say(f"step {step + 1}/{total}: loss {np.mean(recent[-25:]):.3f}")
-    result: UPerFuse = averaged.module
+    result = averaged.module
+    assert isinstance(result, UPerFuse)
     return result.eval()
+
+
+def _moving_average(keep: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    def update(average: Tensor, current: Tensor, _count: Tensor | int) -> Tensor:
+        return average.lerp(current.to(average.dtype), 1 - keep) if average.is_floating_point() else current
+
+    return update
 
 
 def _loss(network: UPerFuse, batch: Batch, weights: Mapping[str, Tensor]) -> Tensor:

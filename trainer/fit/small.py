@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from ...engine.flairhub import MODALITIES, TASKS
 from ...engine.plan.manifest import Modality
+from ..export import ExportConfig
 from ..export.describe import describe_modality
 from ..network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec
 
-__all__ = ["NAME", "small_modalities", "small_network"]
+__all__ = ["CONFIG", "NAME", "small_modalities", "small_network"]
 
 NAME = "uperfuse-small"
+
+CONFIG = ExportConfig.model_validate({"modalities": {"DEM_ELEV": {"statistics": {"HEIGHT": [2.0, 4.0]}}}})
+"""FLAIR-HUB scales heights like altitudes, which leaves a roof at a hundredth; this network sees them in metres."""
 
 _MAIN = BackboneSpec("convnextv2", (24, 48, 96, 144), (2, 2, 4, 2))
 _SIDE = BackboneSpec("convnextv2", (16, 32, 48, 64), (1, 1, 2, 1))
@@ -51,6 +55,7 @@ def small_modalities() -> dict[str, Modality]:
             network=NAME,
             may_be_absent=name in spec.absent,
             tile_px=MODALITIES[name].tile_px,
+            said=CONFIG.modalities.get(name),
         )
         for name in spec.modalities
     }
