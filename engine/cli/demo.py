@@ -93,6 +93,11 @@ def _print(result: DemoResult, console: Console) -> None:
     for task in result.tasks:
         console.print()
         console.print(_class_table(task, coloured=console.color_system is not None))
+    if any(task.agreement.accuracy is not None for task in result.tasks):
+        console.print()
+        console.print(
+            "user's: share of the mapped area that is right; producer's: share of the true area that was found"
+        )
     console.print()
     console.print(_stage_table(result))
     console.print()
@@ -148,7 +153,7 @@ def _stage_table(result: DemoResult) -> Table:
     table = _table("Time")
     table.add_column("stage", "all")
     table.add_column("seconds", f"{result.elapsed_s:.2f}", justify="right")
-    table.add_column("what", f"{result.summary.tiles} tiles")
+    table.add_column("what", f"{result.summary.tiles} tile{'s' if result.summary.tiles > 1 else ''} of the network")
     for stage, seconds in result.seconds.items():
         table.add_row(stage, f"{seconds:.2f}", _STAGES.get(stage, ""))
     return table

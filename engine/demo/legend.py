@@ -10,11 +10,12 @@ from .agreement import Agreement
 from .lettering import FAINT, SMALL_PX, TEXT_PX, write
 from .panels import VOID_COLOUR
 
-__all__ = ["LEGEND_WIDTH_PX", "draw_legend"]
+__all__ = ["LEGEND_HEAD_PX", "LEGEND_WIDTH_PX", "draw_legend"]
 
 LEGEND_WIDTH_PX = 420
+LEGEND_HEAD_PX = 30
 
-_NARROWEST_LINE_PX, _WIDEST_LINE_PX = 27, 36
+_NARROWEST_LINE_PX, _WIDEST_LINE_PX = 26, 36
 _SWATCH_PX = 34
 _NAME_X, _AREA_X, _IOU_X = 46, 346, LEGEND_WIDTH_PX
 _AREA_ROOM_PX = 62
@@ -34,28 +35,36 @@ def draw_legend(agreement: Agreement, *, height_px: int) -> Image.Image:
 
     Args:
         agreement: of the map. Classes that do not fit are gathered in one line.
-        height_px: of the picture.
+        height_px: of the picture, with `LEGEND_HEAD_PX` for the headings.
 
     Returns:
         RGB picture, `LEGEND_WIDTH_PX` wide.
     """
     legend = Image.new("RGB", (LEGEND_WIDTH_PX, height_px), "white")
     draw = ImageDraw.Draw(legend)
-    lines = _lines(agreement, most=height_px // _NARROWEST_LINE_PX - 2)
-    pitch = min(height_px // (len(lines) + 2), _WIDEST_LINE_PX)
-    base = round(0.72 * pitch)
+    _write_head(draw, agreement)
+    room = height_px - LEGEND_HEAD_PX
+    lines = _lines(agreement, most=room // _NARROWEST_LINE_PX - 1)
+    pitch = min(room // (len(lines) + 1), _WIDEST_LINE_PX)
+    base = round(0.5 * pitch + 0.36 * TEXT_PX)  # capitals stand in the middle of the line
+    for number, line in enumerate(lines):
+        top = LEGEND_HEAD_PX + number * pitch
+        if line.colour is not None:
+            draw.rectangle((0, top + 4, _SWATCH_PX, top + pitch - 5), fill=line.colour, outline=_edge(line.colour))
+        _write_line(draw, top + base, line)
+    top = LEGEND_HEAD_PX + len(lines) * pitch
+    draw.line((0, top, LEGEND_WIDTH_PX, top), fill=_RULE, width=1)
+    _write_line(draw, top + base + 1, _total(agreement))
+    return legend
+
+
+def _write_head(draw: ImageDraw.ImageDraw, agreement: Agreement) -> None:
+    base = LEGEND_HEAD_PX - 14
     write(draw, (_AREA_X, base), "area (ha)", size_px=SMALL_PX, colour=FAINT, align="right")
     if agreement.accuracy is not None:
+        right = f"{agreement.accuracy:.1%} in the true class"
+        write(draw, (0, base), right, size_px=SMALL_PX, colour=FAINT)
         write(draw, (_IOU_X, base), "IoU", size_px=SMALL_PX, colour=FAINT, align="right")
-    for number, line in enumerate(lines, start=1):
-        top = number * pitch
-        if line.colour is not None:
-            draw.rectangle((0, top + 5, _SWATCH_PX, top + pitch - 5), fill=line.colour, outline=_edge(line.colour))
-        _write_line(draw, top + base, line)
-    top = (len(lines) + 1) * pitch
-    draw.line((0, top + 2, LEGEND_WIDTH_PX, top + 2), fill=_RULE, width=1)
-    _write_line(draw, top + base + 3, _total(agreement))
-    return legend
 
 
 def _lines(agreement: Agreement, *, most: int) -> list[_Line]:

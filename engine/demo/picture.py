@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from ..plan.manifest import Task
 from ..simulation import SimulatedScene
 from .agreement import Agreement
-from .legend import LEGEND_WIDTH_PX, draw_legend
+from .legend import LEGEND_HEAD_PX, LEGEND_WIDTH_PX, draw_legend
 from .lettering import FAINT, SMALL_PX, TITLE_PX, width_px, write
 from .panels import CONFIDENCE_FROM, confidence_colours, confidence_panel, labels_panel
 from .views import GSD_M, View, aerial_view, seasons_view
@@ -35,7 +35,6 @@ class Row:
         labels: the map on the pixels of the aerial image, [Y, X].
         confidence: percent, [Y, X].
         agreement: areas, and agreement with the truth.
-        gsd_m: size of the map's own pixels.
     """
 
     task: Task
@@ -43,10 +42,9 @@ class Row:
     labels: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
     agreement: Agreement
-    gsd_m: float
 
 
-def draw_picture(place: SimulatedScene, rows: Sequence[Row], *, origin: str) -> Image.Image:
+def draw_picture(place: SimulatedScene, rows: Sequence[Row], *, line: str, origin: str) -> Image.Image:
     """Draw image, map, confidence and legend side by side, a row for each task.
 
     The first row shows the aerial image, the next the seasons that Sentinel-2 saw.
@@ -54,6 +52,7 @@ def draw_picture(place: SimulatedScene, rows: Sequence[Row], *, origin: str) -> 
     Args:
         place: what was mapped.
         rows: the maps.
+        line: what they are made of, in words.
         origin: what made them, in words.
 
     Returns:
@@ -67,7 +66,7 @@ def draw_picture(place: SimulatedScene, rows: Sequence[Row], *, origin: str) -> 
     for number, row in enumerate(rows):
         top = _MARGIN_PX + number * pitch
         seen = aerial_view(place, size_wh_px=panel) if number == 0 else seasons_view(place, size_wh_px=panel)
-        _draw_row(picture, top, seen, row, cell_wh_px=cell)
+        _draw_row(picture, top, seen, row, line=line, cell_wh_px=cell)
     _write_foot(picture, place, origin)
     return picture
 
@@ -79,28 +78,24 @@ def _panel_size(shape_yx_px: tuple[int, int]) -> tuple[int, int]:
     return max(8, round(scale * width)), max(8, round(scale * height))
 
 
-def _draw_row(picture: Image.Image, top: int, seen: View, row: Row, *, cell_wh_px: tuple[int, int]) -> None:
+def _draw_row(picture: Image.Image, top: int, seen: View, row: Row, *, line: str, cell_wh_px: tuple[int, int]) -> None:
     draw = ImageDraw.Draw(picture)
     width, height = cell_wh_px
     lefts = [_MARGIN_PX + number * (width + _GAP_PX) for number in range(4)]
     size = seen.image.size
     panels = (
         seen,
-        View(labels_panel(row.labels, task=row.task, size_wh_px=size), row.title, f"pixels of {row.gsd_m:g} m"),
+        View(labels_panel(row.labels, task=row.task, size_wh_px=size), row.title, line),
         View(confidence_panel(row.confidence, size_wh_px=size), "Confidence", ""),
-        View(draw_legend(row.agreement, height_px=height), "Legend", _in_words(row.agreement)),
     )
-    for left, panel in zip(lefts, panels, strict=True):
+    for left, panel in zip(lefts, panels, strict=False):
         write(draw, (left, top + 28), panel.title, size_px=TITLE_PX)
         write(draw, (left, top + 56), panel.line, size_px=SMALL_PX, colour=FAINT)
         picture.paste(panel.image, (left, top + _HEAD_PX))
     _draw_ramp(picture, lefts[2], top + 56, width)
-
-
-def _in_words(agreement: Agreement) -> str:
-    if agreement.accuracy is None:
-        return "no truth to compare with"
-    return f"{agreement.accuracy:.1%} of the area is in the true class"
+    write(draw, (lefts[3], top + 28), "Legend", size_px=TITLE_PX)
+    legend = draw_legend(row.agreement, height_px=height + LEGEND_HEAD_PX)
+    picture.paste(legend, (lefts[3], top + _HEAD_PX - LEGEND_HEAD_PX))
 
 
 def _draw_ramp(picture: Image.Image, left: int, base: int, width: int) -> None:

@@ -116,29 +116,35 @@ def run_demo(
                 scene_file = write_scene(place, out / "scene")
             scene = _inputs(scene_file, engine.manifest)
             summary = predict_raster(engine, scene, out / "maps", overwrite=True, progress=progress)
-            said, origin = engine.describe(), f"{engine.manifest.name}, plan {engine.plan_hash[:12]}"
-            tasks, gsd_m = engine.manifest.tasks, engine.manifest.modality(engine.manifest.base).gsd_m
+            manifest, said, by = engine.manifest, engine.describe(), f"plan {engine.plan_hash[:12]}"
         with status("comparing with the truth"), watch.stage("compare"):
-            compared = [_compare(task, summary, place, scene_file, gsd_m=gsd_m) for task in tasks]
+            compared = [_compare(task, summary, place, scene_file) for task in manifest.tasks]
         with status("drawing"), watch.stage("draw"):
-            picture = _save(draw_picture(place, [row for _, row in compared], origin=origin), out / "demo.png")
+            rows = [row for _, row in compared]
+            picture = draw_picture(place, rows, line=_about(scene, manifest), origin=f"{manifest.name}, {by}")
+            _save(picture, out / "demo.png")
     elapsed_s = watch.seconds.pop("total")
-    before = ("load plan", "simulate", "write scene")
-    seconds = {
-        **{stage: watch.seconds[stage] for stage in before},
-        **summary.seconds,
-        **{stage: spent for stage, spent in watch.seconds.items() if stage not in before},
-    }
     return DemoResult(
         scene=place,
         scene_file=scene_file,
         engine=said,
         summary=summary,
         tasks=tuple(result for result, _ in compared),
-        picture=picture,
-        seconds=seconds,
+        picture=out / "demo.png",
+        seconds=_in_order(watch.seconds, summary.seconds),
         elapsed_s=elapsed_s,
     )
+
+
+def _in_order(around: Mapping[str, float], mapping: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of all stages in the order in which they began."""
+    before = {stage: around[stage] for stage in ("load plan", "simulate", "write scene")}
+    return {**before, **mapping, **{stage: spent for stage, spent in around.items() if stage not in before}}
+
+
+def _about(scene: Scene, manifest: Manifest) -> str:
+    sensors = f"{len(scene.inputs)} sensors" if len(scene.inputs) > 1 else "one sensor"
+    return f"from {sensors}, pixels of {manifest.modality(manifest.base).gsd_m:g} m"
 
 
 def _inputs(scene_file: Path, manifest: Manifest) -> Scene:
@@ -148,9 +154,7 @@ def _inputs(scene_file: Path, manifest: Manifest) -> Scene:
     return Scene(inputs={name: source for name, source in scene.inputs.items() if name in wanted})
 
 
-def _compare(
-    task: Task, summary: MapSummary, place: SimulatedScene, scene_file: Path, *, gsd_m: float
-) -> tuple[TaskResult, Row]:
+def _compare(task: Task, summary: MapSummary, place: SimulatedScene, scene_file: Path) -> tuple[TaskResult, Row]:
     """Read a map back from its files, on the pixels of the truth."""
     files = summary.files[task.name]
     assert files.confidence is not None, "the demonstration asks for confidence"
@@ -159,7 +163,7 @@ def _compare(
     pixel_m2 = hectares * 10_000 / max(int((labels != VOID).sum()), 1)
     agreement = compare(labels, task=task, pixel_m2=pixel_m2, truth=_truth(task, place))
     title = _TITLES.get(task.name, task.name)
-    return TaskResult(task, title, files, agreement), Row(task, title, labels, confidence, agreement, gsd_m)
+    return TaskResult(task, title, files, agreement), Row(task, title, labels, confidence, agreement)
 
 
 def _truth(task: Task, place: SimulatedScene) -> NDArray[np.uint8] | None:
@@ -185,7 +189,7 @@ def _on_truth(path: Path, scene_file: Path) -> NDArray[np.uint8]:
     return values
 
 
-def _save(picture: Image.Image, path: Path) -> Path:
+def _save(picture: Image.Image, path: Path) -> None:
     """Write a PNG that is complete or not there."""
     working = path.with_name(f".{path.name}.working")
     try:
@@ -193,4 +197,3 @@ def _save(picture: Image.Image, path: Path) -> Path:
         os.replace(working, path)
     finally:
         working.unlink(missing_ok=True)
-    return path

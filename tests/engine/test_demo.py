@@ -170,8 +170,8 @@ def test_the_picture_shows_image_maps_and_the_plans_colours(out: Path, printed: 
         # The smallest may be gathered in one line.
         counts = np.bincount(labels.ravel(), minlength=256)
         occurring |= {rgb(task.classes[value].colour) for value in np.argsort(-counts)[:8] if counts[value]}
-    # A swatch is 33 px wide within its rim, and at least 15 px high.
-    assert all(found.get(colour, 0) >= 33 * 15 for colour in occurring)
+    # A swatch is 33 px wide within its rim, and at least 16 px high.
+    assert all(found.get(colour, 0) >= 33 * 16 for colour in occurring)
     absent = {rgb(entry.colour) for task in tasks for entry in task.classes if not _occurs(out, task, entry)}
     assert all(found.get(colour, 0) < 20 for colour in absent - occurring - {(0, 0, 0), (255, 255, 255)})
     pixels = np.asarray(picture.crop((36, 100, 450, 350)), float)
@@ -282,8 +282,8 @@ def test_a_scene_of_any_shape_with_void_pixels_is_drawn(shape_yx_px: tuple[int, 
     assert place.void.any()
     labels = np.where(place.void, VOID, 1).astype(np.uint8)
     agreement = compare(labels, task=TASK, pixel_m2=0.04)
-    row = Row(TASK, "Land cover", labels, np.where(place.void, VOID, 90).astype(np.uint8), agreement, gsd_m=0.2)
-    picture = draw_picture(place, [row, row], origin="nothing")
+    row = Row(TASK, "Land cover", labels, np.where(place.void, VOID, 90).astype(np.uint8), agreement)
+    picture = draw_picture(place, [row, row], line="of nothing", origin="nobody")
     found = colours_of(picture)
     assert found[VOID_COLOUR] > 2 * 500
     assert found[rgb("#1553ae")] > 2 * 500
