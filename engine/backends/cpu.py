@@ -14,16 +14,19 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ..errors import BackendError
+from ..errors import BackendError, PlanError
+from ..plan.manifest import Segment
 from ..plan.plan import Plan
 from .base import Pyramid
-from .cpu_graphs import decode_graph, fix_shapes, fusion_graph, level_shapes
+from .cpu_graphs import constants, decode_graph, fix_shapes, fusion_graph, level_shapes
+from .doors import check_doors
+from .graph_cache import open_cache, trim_cache
+from .graph_file import check_graph_file
 
 __all__ = ["CpuBackend"]
 
@@ -39,6 +42,7 @@ class CpuBackend:
         threads: processor threads; None takes all that this process may use.
 
     Raises:
+        PlanError: a segment's graph is not what the plan says of it.
         BackendError: the precision is unknown or the processor lacks it, or a segment cannot be compiled.
     """
 
@@ -54,12 +58,22 @@ class CpuBackend:
         if self.threads < 1:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
         name = self._core.get_property("CPU", "FULL_DEVICE_NAME").strip()
-        self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", why)
+        check_doors(plan.manifest)
+        self._cache = open_cache(plan.manifest)
+        kept = () if self._cache else ("compiled at every load: the cache folder cannot be written",)
+        self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", why, *kept)
         self._series_lock = threading.Lock()
         self._series: dict[tuple[str, int], ov.CompiledModel] = {}
+        self._series_models = {
+            modality.name: fix_shapes(self._read(f"encoder:{modality.name}"), self._segment(modality.name), dates=1)
+            for modality in plan.manifest.modalities
+            if modality.kind == "series"
+        }
         self._compiled = self._compile_all()
-        self._stand_ins = {m.name: self._run_constants(m.name) for m in plan.manifest.modalities if m.may_be_absent}
+        self._stand_ins = {m.name: self._stretched(m.name) for m in plan.manifest.modalities if m.may_be_absent}
         self._idle: queue.SimpleQueue[CpuSession] = queue.SimpleQueue()
+        if self._cache:
+            trim_cache(keep=self._cache)
 
     @contextmanager
     def session(self) -> Iterator[CpuSession]:
@@ -83,6 +97,7 @@ class CpuBackend:
             self._idle.get_nowait()
         self._compiled.clear()
         self._series.clear()
+        self._series_models.clear()
 
     def compiled(self, name: str) -> ov.CompiledModel:
         """Compiled model `encoder:<IMAGE>`, `fusion` or `decode:<TASK>`."""
@@ -93,8 +108,7 @@ class CpuBackend:
         with self._series_lock:
             key = (modality, dates)
             if key not in self._series:
-                model = self._read(f"encoder:{modality}")
-                fixed = fix_shapes(model, batch=1, dates=dates)
+                fixed = fix_shapes(self._series_models[modality].clone(), self._segment(modality), dates=dates)
                 self._series[key] = self._compile(fixed, key=f"{modality}:{dates}", precision="float32")
             return self._series[key]
 
@@ -103,48 +117,46 @@ class CpuBackend:
         for modality in self._manifest.modalities:
             if modality.kind == "image":
                 name = f"encoder:{modality.name}"
-                compiled[name] = self._compile(fix_shapes(self._read(name), batch=1), key=name)
+                compiled[name] = self._compile(self._fixed(name), key=name)
         others = [m.name for m in self._manifest.modalities if m.name != self._manifest.base]
         if others:
             compiled["fusion"] = self._compile(fusion_graph(self._manifest, others), key="fusion")
         for task in self._manifest.tasks:
             name = f"decode:{task.name}"
-            compiled[name] = self._compile(decode_graph(self._read(name), self._manifest), key=name)
+            compiled[name] = self._compile(decode_graph(self._fixed(name), self._manifest), key=name)
         return compiled
 
-    def _read(self, segment: str) -> ov.Model:
-        said = self._manifest.segment(segment)
+    def _segment(self, modality: str) -> Segment:
+        return self._manifest.segment(f"encoder:{modality}")
+
+    def _fixed(self, name: str) -> ov.Model:
+        return fix_shapes(self._read(name), self._manifest.segment(name))
+
+    def _read(self, name: str) -> ov.Model:
+        content = self._plan.member(self._manifest.segment(name).member)
+        check_graph_file(content, segment=name)
         try:
-            model = self._core.read_model(io.BytesIO(self._plan.member(said.member)))
+            return self._core.read_model(io.BytesIO(content))
         except RuntimeError as error:
-            raise BackendError(f"segment {segment} is not a graph that OpenVINO reads: {_first_line(error)}") from error
-        doors = [port.get_any_name() for port in (*model.inputs, *model.outputs)]
-        listed = [tensor.name for tensor in (*said.inputs, *said.outputs)]
-        if doors != listed:
-            raise BackendError(f"segment {segment} has doors {doors}, its plan lists {listed}; export it again")
-        return model
+            raise PlanError(f"segment {name} is not a graph that OpenVINO reads: {_first_line(error)}") from error
 
     def _compile(self, model: ov.Model, *, key: str, precision: str | None = None) -> ov.CompiledModel:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision or self.precision],
             "INFERENCE_NUM_THREADS": self.threads,
-            "CACHE_DIR": str(cache_folder()),
+            **({"CACHE_DIR": str(self._cache)} if self._cache else {}),
         }
         try:
             return self._core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise BackendError(f"{key} cannot be compiled by OpenVINO: {_first_line(error)}") from error
 
-    def _run_constants(self, modality: str) -> Pyramid:
-        compiled = self._compile(self._read(f"absent:{modality}"), key=f"absent:{modality}")
-        request = compiled.create_infer_request()
-        request.infer()
-        maps = [np.array(request.get_output_tensor(index).data) for index in range(len(compiled.outputs))]
+    def _stretched(self, modality: str) -> Pyramid:
+        maps = constants(self._read(f"absent:{modality}"), self._manifest.segment(f"absent:{modality}"))
         shapes = level_shapes(self._manifest, modality)
-        return tuple(
-            np.ascontiguousarray(np.broadcast_to(level, shape)) for level, shape in zip(maps, shapes, strict=True)
-        )
+        # copied, for OpenVINO takes no array that cannot be written to
+        return tuple(np.broadcast_to(level, shape).copy() for level, shape in zip(maps, shapes, strict=True))
 
 
 class CpuSession:
@@ -176,8 +188,11 @@ class CpuSession:
         request = self._request(name, dates)
         for index, array in enumerate(inputs):
             request.set_input_tensor(index, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))
-        request.start_async()
-        request.wait()
+        try:
+            request.start_async()
+            request.wait()
+        except RuntimeError as error:
+            raise BackendError(f"{name} failed in OpenVINO: {_first_line(error)}") from error
         return tuple(request.get_output_tensor(index).data for index in range(len(request.model_outputs)))
 
     def _request(self, name: str, dates: int) -> ov.InferRequest:
@@ -187,12 +202,6 @@ class CpuSession:
             compiled = self._backend.compiled_series(modality, dates) if dates else self._backend.compiled(name)
             self._requests[key] = compiled.create_infer_request()
         return self._requests[key]
-
-
-def cache_folder() -> Path:
-    """The user's folder for compiled graphs."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "uperfuse" / "openvino"
 
 
 def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, str]:

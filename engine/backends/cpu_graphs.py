@@ -4,31 +4,58 @@ from __future__ import annotations
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import opset14 as ops
 
-from ..plan.manifest import Manifest
+from ..errors import PlanError
+from ..plan.manifest import Manifest, Segment
+from .doors import shape_of
 
-__all__ = ["decode_graph", "fix_shapes", "fusion_graph", "level_shapes"]
+__all__ = ["constants", "decode_graph", "fix_shapes", "fusion_graph", "level_shapes"]
 
 
 def level_shapes(manifest: Manifest, modality: str) -> list[tuple[int, ...]]:
     """Shapes [1, C, Y, X] of the maps that the encoder of `modality` gives for one tile."""
-    outputs = manifest.segment(f"encoder:{modality}").outputs
-    return [tuple(1 if axis == "B" else int(axis) for axis in output.shape) for output in outputs]
+    return [shape_of(output) for output in manifest.segment(f"encoder:{modality}").outputs]
 
 
-def fix_shapes(model: ov.Model, *, batch: int, dates: int | None = None) -> ov.Model:
-    """Give every input of a segment its batch and, for series, its number of dates."""
-    shapes = {}
-    for port in model.inputs:
-        shape = list(port.get_partial_shape())
-        sizes = [batch, dates if len(shape) in (2, 5) else None]
-        for axis, size in enumerate(sizes):
-            if size is not None and shape[axis].is_dynamic:
-                shape[axis] = ov.Dimension(size)
-        shapes[port.get_any_name()] = ov.PartialShape(shape)
-    model.reshape(shapes)
+def fix_shapes(model: ov.Model, segment: Segment, *, dates: int | None = None) -> ov.Model:
+    """Give a segment the shapes of one tile and, for a series, of a number of dates; compare them with its doors.
+
+    Raises:
+        PlanError: the graph takes or gives something else than the plan lists.
+    """
+    listed = [*segment.inputs, *segment.outputs]
+    doors, names = [port.get_any_name() for port in (*model.inputs, *model.outputs)], [spec.name for spec in listed]
+    if doors != names:
+        raise PlanError(f"segment {segment.name} has doors {doors}, its plan lists {names}; export it again")
+    try:
+        if segment.inputs:
+            model.reshape({spec.name: ov.PartialShape(shape_of(spec, dates=dates)) for spec in segment.inputs})
+    except RuntimeError as error:
+        raise PlanError(f"segment {segment.name} does not take the shapes its plan lists; export it again") from error
+    for port, spec in zip((*model.inputs, *model.outputs), listed, strict=True):
+        shape, kind = port.get_partial_shape(), port.get_element_type()
+        expected = shape_of(spec, dates=dates)
+        if kind != ov.Type.f32 or shape != ov.PartialShape(expected):
+            raise PlanError(
+                f"segment {segment.name} has {kind.get_type_name()} of shape {shape} at {spec.name}, its plan lists "
+                f"f32 of shape {list(expected)}; export it again"
+            )
     return model
+
+
+def constants(model: ov.Model, segment: Segment) -> list[NDArray[np.float32]]:
+    """Tensors that a graph without inputs gives.
+
+    Raises:
+        PlanError: the graph computes them instead of storing them.
+    """
+    fixed = fix_shapes(model, segment)
+    sources = [port.get_node().input_value(0).get_node() for port in fixed.outputs]
+    if any(source.get_type_name() != "Constant" for source in sources):
+        raise PlanError(f"segment {segment.name} computes, expected stored tensors; export it again")
+    return [np.array(source.data) for source in sources]
 
 
 def fusion_graph(manifest: Manifest, others: list[str]) -> ov.Model:
@@ -49,9 +76,8 @@ def fusion_graph(manifest: Manifest, others: list[str]) -> ov.Model:
     return ov.Model([ops.result(total) for total in sums], parameters, "fusion")
 
 
-def decode_graph(segment: ov.Model, manifest: Manifest) -> ov.Model:
+def decode_graph(decoder: ov.Model, manifest: Manifest) -> ov.Model:
     """The decoder of one task, taking the base's pyramid and, where there are others, their sum beside it."""
-    decoder = fix_shapes(segment, batch=1)
     count = len(manifest.modalities)
     if count == 1:
         return decoder

@@ -1,0 +1,60 @@
+"""Where compiled graphs are kept, so that a plan seen before loads at once.
+
+    <user's cache>/uperfuse/openvino/<hash of the plan's graphs>/*.blob
+
+One folder per set of graphs: two plans never share what was compiled, and the least recently used folder goes first
+when all of them together grow too large.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from ..plan.manifest import Manifest
+
+__all__ = ["MAX_CACHE_BYTES", "open_cache", "trim_cache"]
+
+MAX_CACHE_BYTES = 8 << 30
+"""Size of all compiled graphs together, beyond which the least recently used ones are deleted."""
+
+
+def open_cache(manifest: Manifest) -> Path | None:
+    """Folder for the compiled graphs of a plan, marked as used now; None where none can be written."""
+    graphs = sorted(manifest.members[segment.member].sha256 for segment in manifest.segments)
+    try:
+        folder = _root() / hashlib.sha256("".join(graphs).encode()).hexdigest()[:32]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = folder / f".{uuid.uuid4().hex}"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+        os.utime(folder)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        return None
+    return folder
+
+
+def trim_cache(*, keep: Path, max_bytes: int = MAX_CACHE_BYTES) -> None:
+    """Delete the least recently used graphs until the rest fits; `keep` stays in any case."""
+    sizes = {}
+    try:
+        for entry in keep.parent.iterdir():
+            files = [entry, *entry.rglob("*")]
+            sizes[entry] = (entry.stat().st_mtime, sum(file.stat().st_size for file in files))
+        total = sum(size for _, size in sizes.values())
+        for entry, (_, size) in sorted(sizes.items(), key=lambda item: item[1]):
+            if total <= max_bytes:
+                return
+            if entry != keep:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                total -= size
+    except OSError:  # another process tidies up at the same time, and will finish it
+        return
+
+
+def _root() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "uperfuse" / "openvino"
