@@ -1,8 +1,8 @@
 """The runtime: a plan in, maps out. No PyTorch here.
 
-    from uperfuse.engine import Engine
-
-    Engine.load("uperfuse.plan").predict(tiles)
+Example:
+    >>> with Engine.load(plan_path) as engine:
+    ...     prediction = engine.predict(tiles)
 """
 
 from .engine import Engine, Primed

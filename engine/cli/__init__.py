@@ -53,7 +53,7 @@ def main() -> None:
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         _fail(f"{what}; check the path, its permissions and the space left")
     except KeyboardInterrupt:
-        _fail("stopped by the user; nothing was written under its final name", code=_INTERRUPTED)
+        _fail("stopped by the user; files that were not complete are not there", code=_INTERRUPTED)
 
 
 def _fail(sentence: str, *, code: int = 1) -> None:
