@@ -53,7 +53,8 @@ class PlanFactory:
         randomise(network)
         path = self._folder / f"{name}.plan"
         provenance = Provenance(checkpoint="random", checkpoint_sha256="0" * 64, created="2026-01-01", tools={})
-        said = ExportConfig.model_validate({"modalities": {"AERIAL_RGBI": {"bands": ["R", "G", "B"]}}})
+        bands = {image.name: {"bands": ["R", "G", "B"]} for image in network.spec.images if image.channels == 3}
+        said = ExportConfig.model_validate({"modalities": bands})
         export_network(network, out=path, name=f"small-{name}", provenance=provenance, said=said, tile_px=TILE_PX[name])
         return path, network
 

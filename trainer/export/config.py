@@ -14,6 +14,10 @@ from ...engine.plan.manifest import ClassEntry, SeriesFilter
 __all__ = ["ExportConfig", "ModalityConfig", "TaskConfig"]
 
 
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,11 +26,13 @@ class ModalityConfig(_Model):
     """One modality; what is left out is taken from FLAIR-HUB, where the name is known there.
 
     Attributes:
-        bands: names of the bands in the order of the network's channels.
+        bands: names of the bands in the order of the network's channels; of elevation DSM and DTM, from which the
+            surface and the height above ground are made.
         dtype: NumPy type of the digital numbers.
         statistics: band name -> [mean, standard deviation]; a band left out keeps FLAIR-HUB's or enters raw.
         gsd_m: pixel size in metres.
-        tile_px: side of a training tile in this sensor's pixels.
+        tile_px: side of a training tile in this sensor's pixels; left out, that of the ground that the first
+            modality's covers.
         reference_day: for a series, month and day from which days are counted.
         days_seen: for a series, first and last day that training saw.
         filter: for an optical series, which acquisitions are used; `null` takes all.
@@ -34,8 +40,8 @@ class ModalityConfig(_Model):
 
     bands: tuple[str, ...] | None = None
     dtype: Literal["uint8", "uint16", "int16", "float32"] | None = None
-    statistics: dict[str, tuple[float, Annotated[float, Field(gt=0)]]] = {}
-    gsd_m: Annotated[float, Field(gt=0)] | None = None
+    statistics: dict[str, tuple[_Finite, _Positive]] = {}
+    gsd_m: _Positive | None = None
     tile_px: Annotated[int, Field(ge=1)] | None = None
     reference_day: str | None = None
     days_seen: tuple[int, int] | None = None
@@ -66,6 +72,8 @@ class ExportConfig(_Model):
             return cls()
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}; give the path of a YAML file") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path} is not YAML: {error}") from error
         except ValidationError as error:

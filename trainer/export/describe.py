@@ -2,16 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+
 from ...engine.errors import CheckpointError
 from ...engine.flairhub import MODALITIES, REFERENCE_DAY, TASKS, ModalityFacts
-from ...engine.plan.manifest import Channel, ClassEntry, Modality, SeriesFilter, Task
-from .config import ModalityConfig, TaskConfig
+from ...engine.plan.manifest import ClassEntry, Modality, SeriesFilter, Task
+from ..network import NetworkSpec
+from .config import ExportConfig, ModalityConfig, TaskConfig
+from .sizes import label_side, padded_stages
 
-__all__ = ["describe_modality", "describe_task", "scaled_tile_px"]
+__all__ = ["DescribedNetwork", "describe_modality", "describe_network", "describe_task"]
 
+_Described = TypeVar("_Described", Modality, Task)
 _PUBLISHED = "FLAIR-HUB_"
 _TRUE_COLOUR = "_RGB_"
 _HEIGHT = "HEIGHT"
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class DescribedNetwork:
+    """What a plan says of a network beside its graphs."""
+
+    modalities: tuple[Modality, ...]
+    tasks: tuple[Task, ...]
+    label_px: int
+
+
+def describe_network(
+    spec: NetworkSpec, *, name: str, said: ExportConfig, tiles_px: Mapping[str, int], say: Callable[[str], None]
+) -> DescribedNetwork:
+    """What the plan says of all modalities and tasks.
+
+    Args:
+        spec: the network.
+        name: of the checkpoint.
+        said: the user's words.
+        tiles_px: modality -> side of a tile in its own pixels.
+        say: where lines go that the user should read.
+
+    Raises:
+        CheckpointError: names, shapes and the user's words do not tell all of it, or contradict each other.
+    """
+    if not (1 <= len(name) <= _LONGEST_NAME and name.isprintable()):
+        raise CheckpointError(f"the name {name!r} does not fit a plan; use 1 to {_LONGEST_NAME} printable characters")
+    for what, words, known in (
+        ("modalities", said.modalities, spec.modalities),
+        ("tasks", said.tasks, tuple(task.name for task in spec.tasks)),
+    ):
+        strangers = sorted(set(words) - set(known))
+        if strangers:
+            raise CheckpointError(
+                f"{what} in the YAML file hold {', '.join(strangers)}, the checkpoint has {', '.join(known)}; "
+                "correct the names"
+            )
+    channels = {image.name: image.channels for image in spec.images}
+    channels |= {series.name: series.channels for series in spec.series}
+    modalities = tuple(
+        describe_modality(
+            modality,
+            channels=channels[modality],
+            network=name,
+            may_be_absent=modality in spec.absent,
+            tile_px=tiles_px[modality],
+            said=said.modalities.get(modality),
+        )
+        for modality in spec.modalities
+    )
+    tasks = tuple(describe_task(t.name, classes=t.classes, said=said.tasks.get(t.name)) for t in spec.tasks)
+    for line in padded_stages(spec, tiles_px):
+        say(line)
+    for modality in modalities:
+        raw = [channel.name for channel in modality.channels if (channel.mean, channel.std) == (0.0, 1.0)]
+        if raw and modality.kind == "image":
+            say(f"{modality.name}: {', '.join(raw)} without statistics, entering as raw numbers")
+    return DescribedNetwork(modalities, tasks, label_side(spec.modalities[0], tiles_px[spec.modalities[0]]))
 
 
 def describe_modality(
@@ -34,13 +103,14 @@ def describe_modality(
         said: the user's words, which win.
 
     Raises:
-        CheckpointError: neither the names nor the user tell the bands, the type or the pixel size.
+        CheckpointError: neither the names nor the user tell the bands, the type or the pixel size, or what the user
+            says does not make a modality.
     """
     said = said or ModalityConfig()
     facts = MODALITIES.get(name)
     bands = said.bands or _bands(name, channels, network, facts)
     made: tuple[tuple[str, str, str | None], ...]
-    if name == "DEM_ELEV" and said.bands is None:
+    if name == "DEM_ELEV" and bands == MODALITIES[name].bands:
         made = (("DSM", "DSM", None), (_HEIGHT, "DSM", "DTM"))
         if channels != len(made):
             raise _untold(name, f"which of DSM, DTM and height its {channels} channels are", "bands")
@@ -56,23 +126,29 @@ def describe_modality(
         raise _untold(name, "the type of its numbers", "dtype")
     if gsd_m is None:
         raise _untold(name, "its pixel size", "gsd_m")
+    labels = [label for label, _, _ in made]
+    stray = sorted(set(said.statistics) - set(labels))
+    if stray:
+        raise CheckpointError(
+            f"statistics of {name} name {', '.join(stray)}, its channels are {', '.join(labels)}; correct the names"
+        )
     statistics = {**(facts.statistics if facts else {}), **said.statistics}
     series = name.endswith("_TS")
-    return Modality(
+    return _valid(
+        Modality,
         name=name,
         kind="series" if series else "image",
         bands=bands,
         dtype=dtype,
-        channels=tuple(
-            Channel(name=label, band=band, minus=minus, mean=statistics[label][0], std=statistics[label][1])
-            if label in statistics
-            else Channel(name=label, band=band, minus=minus)
+        channels=[
+            {"name": label, "band": band, "minus": minus}
+            | (dict(zip(("mean", "std"), statistics[label], strict=True)) if label in statistics else {})
             for label, band, minus in made
-        ),
+        ],
         tile_px=tile_px,
         gsd_m=gsd_m,
         may_be_absent=may_be_absent,
-        reference_day=(said.reference_day or REFERENCE_DAY) if series else None,
+        reference_day=(said.reference_day or REFERENCE_DAY) if series else said.reference_day,
         days_seen=said.days_seen,
         filter=_filter(name, said),
     )
@@ -95,25 +171,7 @@ def describe_task(name: str, *, classes: int, said: TaskConfig | None = None) ->
             f"{name} has {len(entries)} named classes and its decoder gives {classes}; "
             "name the classes under tasks in a YAML file"
         )
-    return Task(name=name, classes=entries)
-
-
-def scaled_tile_px(
-    name: str, *, base: str, base_px: int | None, said: ModalityConfig | None, base_said: int | None
-) -> int:
-    """Side of a tile of `name` when a tile of `base` has `base_px` pixels a side (None: as trained)."""
-    trained = _trained_px(name, said.tile_px if said else None)
-    if base_px is None:
-        return trained
-    return max(1, round(trained * base_px / _trained_px(base, base_said)))
-
-
-def _trained_px(name: str, said: int | None) -> int:
-    if said is not None:
-        return said
-    if name not in MODALITIES:
-        raise _untold(name, "the side of its tiles", "tile_px")
-    return MODALITIES[name].tile_px
+    return _valid(Task, name=name, classes=entries)
 
 
 def _bands(name: str, channels: int, network: str, facts: ModalityFacts | None) -> tuple[str, ...]:
@@ -124,6 +182,14 @@ def _bands(name: str, channels: int, network: str, facts: ModalityFacts | None) 
     if network.startswith(_PUBLISHED) and channels == len(facts.usual):
         return facts.bands[:channels] if _TRUE_COLOUR in network and name == "AERIAL_RGBI" else facts.usual
     raise _untold(name, f"which of {', '.join(facts.bands)} its {channels} channels are", "bands")
+
+
+def _valid(made: type[_Described], /, *, name: str, **fields: object) -> _Described:
+    try:
+        return made.model_validate({"name": name, **fields})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
+        raise CheckpointError(f"what is said of {name} does not fit a plan: {faults}; correct the YAML file") from error
 
 
 def _filter(name: str, said: ModalityConfig) -> SeriesFilter | None:

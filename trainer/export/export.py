@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from ...engine.check import check_tiles_of
 from ...engine.engine import Engine
 from ...engine.errors import BackendError, CheckpointError
-from ...engine.flairhub import MODALITIES
 from ...engine.plan.manifest import Accuracy, Check, Manifest, Provenance, Resize, Segment
 from ...engine.plan.plan import Plan, write_plan
 from ...engine.rasters import Scene
@@ -25,13 +25,13 @@ from ..checkpoint import load_checkpoint
 from ..network import UPerFuse
 from .check import MAX_RELATIVE_ERROR, MIN_ARGMAX_EQUAL, Sample, compare, real_samples, reference_logits
 from .config import ExportConfig
-from .describe import describe_modality, describe_task, scaled_tile_px
+from .describe import DescribedNetwork, describe_network
 from .graph import Graph, export_graph
 from .segments import segments_of
+from .sizes import tile_sides
 
 __all__ = ["ExportReport", "export_checkpoint", "export_network"]
 
-_LABEL_PX = 512
 _SEED = 20_260
 _CHECK_DATES = 13
 _CHECK_STRIDE_PX = 16
@@ -77,6 +77,8 @@ def export_checkpoint(
     """
     if out.exists() and not overwrite:
         raise CheckpointError(f"{out} exists; choose another name or allow it to be overwritten (--overwrite)")
+    if out.is_dir():
+        raise CheckpointError(f"{out} is a folder; choose the name of a file")
     said = config if isinstance(config, ExportConfig) else ExportConfig.read(config)
     network_name = name or said.name or checkpoint.stem
     sizes = {modality: words.tile_px for modality, words in said.modalities.items() if words.tile_px is not None}
@@ -114,23 +116,26 @@ def export_network(
 ) -> ExportReport:
     """Turn a network into a plan; see `export_checkpoint`."""
     network = network.eval()
+    said = said or ExportConfig()
+    # what can be refused is refused before the work begins
+    tiles_px = tile_sides(network.spec, said=said.modalities, tile_px=tile_px)
+    described = describe_network(network.spec, name=name, said=said, tiles_px=tiles_px, say=say)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise CheckpointError(f"{out.parent} cannot be written to; choose another folder")
     graphs = []
-    tiles_px = _tiles_px(network, said or ExportConfig(), tile_px)
     for image in network.spec.images:
         network.set_tile(image.name, (tiles_px[image.name],) * 2)
     for segment in segments_of(network, tiles_px=tiles_px):
         say(f"exporting {segment.name}")
         graphs.append(export_graph(segment))
-    manifest = _manifest(
-        network, graphs, name=name, said=said or ExportConfig(), tiles_px=tiles_px, provenance=provenance
-    )
+    manifest = _manifest(network, graphs, described, name=name, provenance=provenance)
     members: dict[str, bytes] = {f"segments/{_file(graph.name)}": graph.data for graph in graphs}
     real = real_samples(scene, manifest, most=_REAL_TILES) if scene is not None else []
     samples = _samples(network, manifest, real)
     for task, logits in samples[0][1].items():
         members[f"check/{task}.npy"] = _npy(logits[0, :, ::_CHECK_STRIDE_PX, ::_CHECK_STRIDE_PX])
     what = f"{_RANDOM_TILES} random" + (f" and {len(real)} real" if real else "")
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".uperfuse-export-", dir=out.parent) as folder:
         trial = Path(folder) / "trial.plan"
         write_plan(trial, manifest, members)
@@ -145,54 +150,23 @@ def export_network(
         return ExportReport(plan.hash, out.stat().st_size, accuracy)
 
 
-def _tiles_px(network: UPerFuse, said: ExportConfig, tile_px: int | None) -> dict[str, int]:
-    base = network.spec.modalities[0]
-    words = said.modalities
-    base_said = words[base].tile_px if base in words else None
-    return {
-        name: scaled_tile_px(name, base=base, base_px=tile_px, said=words.get(name), base_said=base_said)
-        for name in network.spec.modalities
-    }
-
-
 def _manifest(
-    network: UPerFuse,
-    graphs: Sequence[Graph],
-    *,
-    name: str,
-    said: ExportConfig,
-    tiles_px: Mapping[str, int],
-    provenance: Provenance,
+    network: UPerFuse, graphs: Sequence[Graph], described: DescribedNetwork, *, name: str, provenance: Provenance
 ) -> Manifest:
     spec = network.spec
-    base = spec.modalities[0]
-    channels = {image.name: image.channels for image in spec.images}
-    channels |= {series.name: series.channels for series in spec.series}
-    base_trained = said.modalities[base].tile_px if base in said.modalities else None
-    label_px = round(_LABEL_PX * tiles_px[base] / (base_trained or MODALITIES[base].tile_px))
     logits_px = int(next(graph for graph in graphs if graph.name.startswith("decode:")).outputs[0].shape[-1])
     return Manifest(
         schema_version=1,
         name=name,
         encoder=_encoder_words(network),
         decoder=spec.decoder if spec.images else "mean of series",
-        base=base,
-        label_px=label_px,
-        modalities=tuple(
-            describe_modality(
-                modality,
-                channels=channels[modality],
-                network=name,
-                may_be_absent=modality in spec.absent,
-                tile_px=tiles_px[modality],
-                said=said.modalities.get(modality),
-            )
-            for modality in spec.modalities
-        ),
-        tasks=tuple(describe_task(t.name, classes=t.classes, said=said.tasks.get(t.name)) for t in spec.tasks),
+        base=spec.modalities[0],
+        label_px=described.label_px,
+        modalities=described.modalities,
+        tasks=described.tasks,
         fusion="mean" if not spec.images else "sum" if spec.fused else "none",
         logits_px=logits_px,
-        upsampling=tuple(_upsampling(logits_px, scale=network.head_scale, label_px=label_px)),
+        upsampling=tuple(_upsampling(logits_px, scale=network.head_scale, label_px=described.label_px)),
         segments=tuple(
             Segment(
                 name=graph.name,
