@@ -50,6 +50,7 @@ class CpuBackend:
 
     def __init__(self, plan: Plan, *, precision: str, threads: int | None) -> None:
         self._core = ov.Core()
+        self._process = os.getpid()
         self._manifest = plan.manifest
         self._plan = plan
         images = any(modality.kind == "image" for modality in plan.manifest.modalities)
@@ -62,6 +63,7 @@ class CpuBackend:
         self._cache = open_cache(plan.manifest)
         kept = () if self._cache else ("compiled at every load: the cache folder cannot be written",)
         self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", why, *kept)
+        self._open = True
         self._series_lock = threading.Lock()
         self._series: dict[tuple[str, int], ov.CompiledModel] = {}
         self._series_models = {
@@ -77,7 +79,16 @@ class CpuBackend:
 
     @contextmanager
     def session(self) -> Iterator[CpuSession]:
-        """A session that no other thread uses until it is given back."""
+        """A session that no other thread uses until it is given back.
+
+        Raises:
+            BackendError: the process is a fork of the one that loaded the plan, without that one's threads.
+        """
+        if os.getpid() != self._process:
+            raise BackendError(
+                f"the engine was loaded by process {self._process} and does not work in a fork of it; load it in each "
+                "process, or start processes with 'spawn'"
+            )
         try:
             session = self._idle.get_nowait()
         except queue.Empty:
@@ -85,32 +96,48 @@ class CpuBackend:
         try:
             yield session
         finally:
-            self._idle.put(session)
+            if self._open:
+                self._idle.put(session)
 
     def stand_in(self, modality: str) -> Pyramid:
         """Learned maps [1, C, 1, 1] of `modality`, stretched to its own sizes."""
         return self._stand_ins[modality]
 
     def close(self) -> None:
-        """Drop sessions and compiled models."""
-        while not self._idle.empty():
-            self._idle.get_nowait()
-        self._compiled.clear()
-        self._series.clear()
-        self._series_models.clear()
+        """Drop sessions and compiled models; those in use by other threads end first."""
+        self._open = False
+        self._idle = queue.SimpleQueue()
+        self._compiled = {}
+        self._series = {}
+        self._series_models = {}
 
     def compiled(self, name: str) -> ov.CompiledModel:
-        """Compiled model `encoder:<IMAGE>`, `fusion` or `decode:<TASK>`."""
-        return self._compiled[name]
+        """Compiled model `encoder:<IMAGE>`, `fusion` or `decode:<TASK>`.
+
+        Raises:
+            BackendError: the back end was closed.
+        """
+        compiled = self._compiled  # `close` puts another in its place
+        self._check_open()
+        return compiled[name]
 
     def compiled_series(self, modality: str, dates: int) -> ov.CompiledModel:
-        """Compiled encoder of a series for one bucket of dates; compiled at the first series of that length."""
+        """Compiled encoder of a series for one bucket of dates; compiled at the first series of that length.
+
+        Raises:
+            BackendError: the back end was closed.
+        """
         with self._series_lock:
+            self._check_open()
             key = (modality, dates)
             if key not in self._series:
                 fixed = fix_shapes(self._series_models[modality].clone(), self._segment(modality), dates=dates)
                 self._series[key] = self._compile(fixed, key=f"{modality}:{dates}", precision="float32")
             return self._series[key]
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise BackendError("the engine is closed; load the plan again")
 
     def _compile_all(self) -> dict[str, ov.CompiledModel]:
         compiled = {}

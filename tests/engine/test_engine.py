@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -383,6 +385,73 @@ def test_a_closed_engine_says_so(plans):
     engine.close()
     with pytest.raises(BackendError, match="the engine is closed"):
         engine.predict(tiles)
+
+
+def test_closing_under_a_running_prediction_ends_in_words(plans):
+    engine = Engine.load(plans("all")[0], precision="float32")
+    tiles = tiles_of(engine)
+    outcomes = []
+
+    def predict() -> None:
+        try:
+            for _ in range(200):
+                engine.predict(tiles)
+        except BaseException as error:  # noqa: BLE001 - whatever it is must be looked at
+            outcomes.append(error)
+
+    workers = [threading.Thread(target=predict) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    engine.predict(tiles)
+    engine.close()
+    for worker in workers:
+        worker.join()
+    assert [(type(error), str(error)) for error in outcomes] == [
+        (BackendError, "the engine is closed; load the plan again")
+    ] * len(workers)
+
+
+def test_a_fork_is_refused_instead_of_waiting_for_ever(engines):
+    engine = engines["series"]
+    tiles = tiles_of(engine)
+    ours, theirs = multiprocessing.get_context("fork").Pipe()
+
+    def predict() -> None:
+        try:
+            engine.predict(tiles)
+        except BackendError as error:
+            theirs.send(str(error))
+
+    child = multiprocessing.get_context("fork").Process(target=predict)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons warn of what is tested here
+        child.start()
+    said = ours.recv() if ours.poll(30) else "nothing"
+    child.kill()
+    child.join()
+    assert "does not work in a fork of it; load it in each process" in said
+    assert engine.predict(tiles).labels
+
+
+def test_primed_tiles_are_shared_by_threads(engines):
+    engine = engines["all"]
+    tiles = tiles_of(engine)
+    expected = engine.predict(tiles, logits=True).logits
+    aerial = {"AERIAL_RGBI": tiles.pop("AERIAL_RGBI")}
+    context = engine.prime(tiles)
+    wrong = []
+
+    def predict() -> None:
+        for _ in range(5):
+            got = context.predict(aerial, logits=True).logits
+            wrong.extend(task for task, logits in expected.items() if not np.array_equal(got[task], logits))
+
+    workers = [threading.Thread(target=predict) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
 
 
 def test_maps_on_the_base_grid(engines):

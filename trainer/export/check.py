@@ -76,7 +76,7 @@ def reference_logits(
                 series = (torch.from_numpy(array) for array in prepare_series(record, modality))
                 inputs[name], days[name], masks[name] = series
         with torch.inference_mode():
-            result = network(inputs, days, masks, output_px=size)
+            result = network(inputs, days, masks, output_px=size, base_px=(manifest.base_px,) * 2)
         for task, maps in logits.items():
             maps.append(result[task][0].numpy())
     return {task: np.stack(maps) for task, maps in logits.items()}

@@ -13,7 +13,7 @@ from ...engine.flairhub import MODALITIES, REFERENCE_DAY, TASKS, ModalityFacts
 from ...engine.plan.manifest import ClassEntry, Modality, SeriesFilter, Task
 from ..network import NetworkSpec
 from .config import ExportConfig, ModalityConfig, TaskConfig
-from .sizes import label_side, padded_stages
+from .sizes import label_side, uneven_tiles
 
 __all__ = ["DescribedNetwork", "describe_modality", "describe_network", "describe_task"]
 
@@ -74,7 +74,7 @@ def describe_network(
         for modality in spec.modalities
     )
     tasks = tuple(describe_task(t.name, classes=t.classes, said=said.tasks.get(t.name)) for t in spec.tasks)
-    for line in padded_stages(spec, tiles_px):
+    for line in uneven_tiles(spec, tiles_px):
         say(line)
     for modality in modalities:
         raw = [channel.name for channel in modality.channels if (channel.mean, channel.std) == (0.0, 1.0)]

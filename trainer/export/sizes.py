@@ -9,7 +9,7 @@ from ...engine.flairhub import MODALITIES
 from ..network import NetworkSpec
 from .config import ModalityConfig
 
-__all__ = ["label_side", "padded_stages", "tile_sides"]
+__all__ = ["label_side", "tile_sides", "uneven_tiles"]
 
 _LABEL_PX = 512
 _MOST_TILE_PX = 4_096
@@ -43,13 +43,13 @@ def tile_sides(spec: NetworkSpec, *, said: Mapping[str, ModalityConfig], tile_px
     for name in spec.modalities:
         own, base_own = (told[name], trained) if name in told else (MODALITIES[name].tile_px, MODALITIES[base].tile_px)
         sides[name] = max(1, round(own * base_px / base_own))
-    small = {series.name: sides[series.name] for series in spec.series if sides[series.name] < _LEAST_SERIES_PX}
+    least = {series.name: _LEAST_SERIES_PX for series in spec.series}
+    least |= {image.name: _COARSEST for image in spec.images if image.backbone.family == "convnextv2"}
+    small = [name for name, px in least.items() if sides[name] < px]
     if small:
-        least = round(_LEAST_SERIES_PX * base_px / min(small.values()))
-        raise CheckpointError(
-            f"a tile of {base_px} px of {base} covers {', '.join(f'{px} px of {name}' for name, px in small.items())}, "
-            f"expected at least {_LEAST_SERIES_PX}; choose a larger tile, {least} px for one"
-        )
+        covered = ", ".join(f"{sides[name]} px of {name}, of which it takes at least {least[name]}" for name in small)
+        enough = max(-(-least[name] * base_px // sides[name]) for name in small)
+        raise CheckpointError(f"a tile of {base_px} px of {base} covers {covered}; choose a larger one, of {enough} px")
     return sides
 
 
@@ -68,11 +68,12 @@ def label_side(base: str, base_px: int) -> int:
     return side
 
 
-def padded_stages(spec: NetworkSpec, sides: Mapping[str, int]) -> Iterator[str]:
-    """A line for every image whose tiles the backbone has to pad."""
+def uneven_tiles(spec: NetworkSpec, sides: Mapping[str, int]) -> Iterator[str]:
+    """A line for every image whose tiles do not divide into the pixels of the coarsest map."""
     for image in spec.images:
         side = sides[image.name]
         if side % _COARSEST:
             below, above = side // _COARSEST * _COARSEST, -(-side // _COARSEST) * _COARSEST
             fit = f"{below} or {above}" if below else f"{above}"
-            yield f"{image.name}: tiles of {side} px are padded inside the network; {fit} px would not be"
+            done = "padded" if image.backbone.family == "swin" else "cropped"
+            yield f"{image.name}: tiles of {side} px are {done} inside the network; {fit} px would not be"

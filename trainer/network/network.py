@@ -14,7 +14,7 @@ from ...kernels.pyramid_fusion import pyramid_fusion, resize
 from .decoders import SegmentationDecoder
 from .images import ImageEncoder
 from .series import SeriesEncoder
-from .spec import NetworkSpec, stage_sides
+from .spec import NetworkSpec
 
 __all__ = ["UPerFuse"]
 
@@ -173,6 +173,7 @@ class UPerFuse(nn.Module):
         masks: Mapping[str, Tensor] | None = None,
         *,
         output_px: tuple[int, int] | None = None,
+        base_px: tuple[int, int] | None = None,
         present: Mapping[str, Tensor] | None = None,
         aux: bool = False,
     ) -> dict[str, Tensor]:
@@ -185,6 +186,8 @@ class UPerFuse(nn.Module):
             masks: series -> [B, T] true or 1 for real dates; every date is real where left out.
             output_px: rows and columns of the result; the first image modality's tile where left out, or the
                 series' own size where there is no image.
+            base_px: rows and columns of the first image modality's tile, where it is left out itself; deduced from
+                another image's, or from training, where this is left out, too.
             present: modality -> [B] bool; in the other rows the learned stand-in takes its place.
             aux: whether to add the auxiliary decoders' logits, under their names `<MODALITY>__<TASK>`. A modality
                 that is left out has none.
@@ -197,7 +200,8 @@ class UPerFuse(nn.Module):
         """
         days, masks, present = days or {}, masks or {}, present or {}
         self._check(inputs, days, present)
-        output_px = output_px or self._base_px(inputs)
+        base_px = base_px or self._base_px(inputs)
+        output_px = output_px or base_px
         projected: dict[str, Maps] = {}
         result: dict[str, Tensor] = {}
         for name in self.spec.modalities:
@@ -214,7 +218,7 @@ class UPerFuse(nn.Module):
             if name in present:
                 maps = self._substitute(name, maps, present[name])
             projected[name] = self.project(name, maps)
-        pyramid = self.fuse(projected, sizes=self._level_sizes(inputs))
+        pyramid = self.fuse(projected, sizes=self._level_sizes(inputs, base_px))
         for task in self.spec.tasks:
             result[task.name] = self.enlarge(self.decode(task.name, pyramid), output_px=output_px)
         return result
@@ -276,14 +280,15 @@ class UPerFuse(nn.Module):
                 return rows * base.tile_px // image.tile_px, columns * base.tile_px // image.tile_px
         return base.tile_px, base.tile_px
 
-    def _level_sizes(self, inputs: Mapping[str, Tensor]) -> list[tuple[int, int]] | None:
+    def _level_sizes(
+        self, inputs: Mapping[str, Tensor], base_px: tuple[int, int] | None
+    ) -> list[tuple[int, int]] | None:
         """Sizes to fuse at; left to the first modality's own maps where it is there."""
         first = self.spec.modalities[0]
         if first in inputs:
             return None
-        base = self._base_px(inputs)
-        if base is not None:
-            return list(zip(*map(stage_sides, base), strict=True))
+        if self.spec.images and base_px is not None:
+            return list(zip(*map(self.spec.images[0].backbone.level_sides, base_px), strict=True))
         rows, columns = next(inputs[name] for name in self.spec.modalities if name in inputs).shape[-2:]
         return [(rows, columns)]
 

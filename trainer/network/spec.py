@@ -53,9 +53,15 @@ class BackboneSpec:
         windows = tuple(min(window, side) for window, side in zip(self.windows, sides, strict=False))
         return BackboneSpec(self.family, self.dims, self.depths, self.heads, windows)
 
+    def level_sides(self, tile_px: int) -> tuple[int, ...]:
+        """Sides of the four maps of a tile side: where it does not divide, Swin pads and ConvNeXt drops the rest."""
+        if self.family == "swin":
+            return stage_sides(tile_px)
+        return tuple(tile_px // stride for stride in (4, 8, 16, 32))
+
 
 def stage_sides(tile_px: int) -> tuple[int, ...]:
-    """Sides of the four levels of a tile side, in pixels of the level."""
+    """Sides of the four levels of a tile side, in pixels of the level, rounded up."""
     side = -(-tile_px // 4)
     sides = [side]
     for _ in range(LEVELS - 1):

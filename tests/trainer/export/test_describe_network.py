@@ -7,7 +7,7 @@ import pytest
 from uperfuse.engine import CheckpointError
 from uperfuse.trainer.export import ExportConfig, export_network
 from uperfuse.trainer.export.describe import describe_network
-from uperfuse.trainer.export.sizes import label_side, padded_stages, tile_sides
+from uperfuse.trainer.export.sizes import label_side, tile_sides, uneven_tiles
 from uperfuse.trainer.network import NetworkSpec
 
 CHANNELS = {
@@ -24,8 +24,8 @@ RADAR = (ASCENDING, DESCENDING)
 LAND_COVER, CROPS = {"AERIAL_LABEL-COSIA": 19}, {"ALL_LABEL-LPIS": 23}
 
 
-def spec_of(*modalities: str, tasks=LAND_COVER) -> NetworkSpec:
-    return NetworkSpec.flairhub(modalities={name: CHANNELS[name] for name in modalities}, tasks=tasks)
+def spec_of(*modalities: str, tasks=LAND_COVER, encoder="swin_tiny_patch4_window7_224") -> NetworkSpec:
+    return NetworkSpec.flairhub(modalities={name: CHANNELS[name] for name in modalities}, tasks=tasks, encoder=encoder)
 
 
 def describe(spec: NetworkSpec, *, name: str = "FLAIR-HUB_X", said: dict | None = None, tile_px: int | None = None):
@@ -100,12 +100,26 @@ def test_training_tiles_of_another_size_keep_the_ground_and_the_labels_resolutio
         (0, "a tile of AERIAL_RGBI has 0 px a side, expected 1 to 4096"),
         (-4, "has -4 px a side"),
         (20_000, "has 20000 px a side, expected 1 to 4096"),
-        (64, "64 px of AERIAL_RGBI covers 1 px of SENTINEL2_TS, expected at least 2; choose a larger tile, 128 px"),
+        (
+            64,
+            "64 px of AERIAL_RGBI covers 1 px of SENTINEL2_TS, of which it takes at least 2; choose a larger one",
+        ),
     ],
 )
 def test_tiles_that_cannot_work_are_refused(tile_px, message):
     with pytest.raises(CheckpointError, match=message):
         tile_sides(spec_of(AERIAL, OPTICAL), said={}, tile_px=tile_px)
+
+
+def test_convolutions_without_padding_need_a_pixel_at_the_coarsest_level():
+    spec = spec_of(AERIAL, SPOT, encoder="convnextv2_tiny")
+    assert tile_sides(spec, said={}, tile_px=256) == {AERIAL: 256, SPOT: 32}
+    with pytest.raises(
+        CheckpointError, match=r"covers 31 px of SPOT_RGBI, of which it takes at least 32; .* of 259 px"
+    ):
+        tile_sides(spec, said={}, tile_px=250)
+    lines = list(uneven_tiles(spec, {AERIAL: 260, SPOT: 32}))
+    assert lines == ["AERIAL_RGBI: tiles of 260 px are cropped inside the network; 256 or 288 px would not be"]
 
 
 def test_maps_beyond_the_format_are_refused():
@@ -115,8 +129,8 @@ def test_maps_beyond_the_format_are_refused():
 
 def test_tiles_that_are_padded_are_named():
     spec = spec_of(AERIAL, SPOT)
-    assert list(padded_stages(spec, {AERIAL: 512, SPOT: 64})) == []
-    assert list(padded_stages(spec, {AERIAL: 500, SPOT: 12})) == [
+    assert list(uneven_tiles(spec, {AERIAL: 512, SPOT: 64})) == []
+    assert list(uneven_tiles(spec, {AERIAL: 500, SPOT: 12})) == [
         "AERIAL_RGBI: tiles of 500 px are padded inside the network; 480 or 512 px would not be",
         "SPOT_RGBI: tiles of 12 px are padded inside the network; 32 px would not be",
     ]

@@ -8,16 +8,19 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import torch
 import yaml
 
 from tests.golden import checkpoint, recipe
 from uperfuse.engine import CheckpointError, Engine, Plan
-from uperfuse.engine.check import relative_error
+from uperfuse.engine.check import check_tiles_of, relative_error
 from uperfuse.engine.flairhub import MODALITIES
+from uperfuse.engine.plan.manifest import Provenance
 from uperfuse.engine.rasters import Scene
 from uperfuse.engine.simulation import simulate, write_scene
-from uperfuse.trainer.export import ExportConfig, export, export_checkpoint, export_network
+from uperfuse.trainer.export import ExportConfig, export, export_checkpoint, export_network, reference_logits
 from uperfuse.trainer.export.describe import describe_modality, describe_task
+from uperfuse.trainer.network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec, UPerFuse
 
 RGB = ExportConfig.model_validate({"modalities": {"AERIAL_RGBI": {"bands": ["R", "G", "B"]}}})
 
@@ -78,6 +81,46 @@ def test_export_twice_gives_the_same_bytes(plans, tmp_path):
         manifest = plan.manifest
     export_network(network, out=tmp_path / "again.plan", name=manifest.name, provenance=manifest.provenance, tile_px=10)
     assert (tmp_path / "again.plan").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("tile_px", "backbone"),
+    [
+        (256, BackboneSpec("convnextv2", (8, 12, 16, 20), (1, 1, 1, 1))),
+        (270, BackboneSpec("convnextv2", (8, 12, 16, 20), (1, 1, 1, 1))),
+        (250, BackboneSpec("swin", (8, 16, 32, 64), (2, 2, 2, 2), (1, 2, 4, 8), (4, 4, 4, 4))),
+    ],
+    ids=["convnext-256", "convnext-270", "swin-250"],
+)
+def test_a_plan_for_another_tile_equals_pytorch_and_does_without_sensors(tmp_path, tile_px, backbone):
+    images = (ImageSpec("AERIAL_RGBI", 4, 512, backbone), ImageSpec("SPOT_RGBI", 4, 64, backbone))
+    series = SeriesSpec("SENTINEL2_TS", 10, *[(8, 8, 8, 8)] * 2, heads=4, d_key=2, d_model=8, out_widths=(8, 19))
+    torch.manual_seed(3)
+    spec = NetworkSpec(
+        images,
+        (series,),
+        (TaskSpec("AERIAL_LABEL-COSIA", 19),),
+        pyramid_channels=8,
+        absent=("AERIAL_RGBI", "SPOT_RGBI", "SENTINEL2_TS"),
+    )
+    network = UPerFuse(spec).eval()
+    for level in network.absent.parameters():
+        level.data.normal_()
+    provenance = Provenance(checkpoint="x", checkpoint_sha256="0" * 64, created="x", tools={})
+    export_network(network, out=tmp_path / "x.plan", name="x", provenance=provenance, tile_px=tile_px)
+    with Engine.load(tmp_path / "x.plan", precision="float32") as engine:
+        sides = {modality.name: modality.tile_px for modality in engine.manifest.modalities}
+        # at 256 px SPOT's deepest map is a single pixel, as its stand-in is
+        assert sides == {"AERIAL_RGBI": tile_px, "SPOT_RGBI": round(tile_px / 8), "SENTINEL2_TS": 5}
+        tiles = check_tiles_of(engine.manifest, seed=4, dates=5)
+        series_alone = {key: values for key, values in tiles.items() if key.startswith("SENTINEL2")}
+        for given in (tiles, {"AERIAL_RGBI": tiles["AERIAL_RGBI"]}, {"SPOT_RGBI": tiles["SPOT_RGBI"]}, series_alone):
+            got = engine.predict(given, logits=True)
+            expected = reference_logits(network, engine.manifest, given)
+            for task, logits in expected.items():
+                assert logits.shape[-2:] == (tile_px, tile_px)
+                assert relative_error(got.logits[task], logits) < 1e-4
+                assert (got.labels[task] == logits.argmax(1)).mean() > 0.999
 
 
 def test_nothing_is_written_when_the_plan_differs_from_pytorch(plans, tmp_path, monkeypatch):
