@@ -159,21 +159,26 @@ def _graph(nodes: list[onnx.NodeProto], inputs: _Shapes, outputs: _Shapes, **wei
 
 @pytest.fixture
 def runnable(tmp_path: Path) -> Path:
-    """A small network of pooling and one convolution as plans without a check, with a true one and a false one."""
+    """A small network of pooling and two convolutions as plans without a check, with a true one and a false one."""
     manifest = a_manifest((AERIAL,), (COVER,))
-    levels: _Shapes = {f"level{i}": ["B", 3, 16 >> i, 16 >> i] for i in range(4)}
+    levels: _Shapes = {f"level{i}": ["B", 8, 16 >> i, 16 >> i] for i in range(4)}
+    rng = np.random.default_rng(5)
+    widen = rng.normal(size=(8, 3, 1, 1)).astype(np.float32)
     pools = [
-        helper.make_node("AveragePool", ["pixels"], [f"level{i}"], kernel_shape=[4 << i] * 2, strides=[4 << i] * 2)
-        for i in range(4)
+        helper.make_node("Conv", ["pixels", "w"], ["wide"]),
+        *(
+            helper.make_node("AveragePool", ["wide"], [f"level{i}"], kernel_shape=[4 << i] * 2, strides=[4 << i] * 2)
+            for i in range(4)
+        ),
     ]
-    weight = np.random.default_rng(5).normal(size=(4, 3, 1, 1)).astype(np.float32)
+    weight = rng.normal(size=(4, 8, 1, 1)).astype(np.float32)
     head = [
         *(helper.make_node("GlobalAveragePool", [f"level{i}"], [f"mean{i}"]) for i in (1, 2, 3)),
         helper.make_node("Sum", ["level0", "mean1", "mean2", "mean3"], ["all"]),
         helper.make_node("Conv", ["all", "w"], ["logits"]),
     ]
     members = {
-        f"segments/encoder:{AERIAL}.onnx": _graph(pools, {"pixels": ["B", 3, 64, 64]}, levels),
+        f"segments/encoder:{AERIAL}.onnx": _graph(pools, {"pixels": ["B", 3, 64, 64]}, levels, w=widen),
         f"segments/decode:{COVER}.onnx": _graph(head, levels, {"logits": ["B", 4, 16, 16]}, w=weight),
     }
     bare = manifest.model_copy(update={"check": None})
