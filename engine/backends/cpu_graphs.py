@@ -6,12 +6,13 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset14 as ops
+from openvino import passes
 
 from ..errors import PlanError
 from ..plan.manifest import Manifest, Segment
 from .doors import shape_of
 
-__all__ = ["constants", "decode_graph", "fix_shapes", "fusion_graph", "level_shapes"]
+__all__ = ["constants", "decode_graph", "fix_shapes", "fusion_graph", "level_shapes", "split_stem"]
 
 
 def level_shapes(manifest: Manifest, modality: str) -> list[tuple[int, ...]]:
@@ -56,6 +57,33 @@ def constants(model: ov.Model, segment: Segment) -> list[NDArray[np.float32]]:
     if any(source.get_type_name() != "Constant" for source in sources):
         raise PlanError(f"segment {segment.name} computes, expected stored tensors; export it again")
     return [np.array(source.data) for source in sources]
+
+
+def split_stem(encoder: ov.Model) -> tuple[ov.Model, ov.Model] | None:
+    """Cut an image encoder behind its first normalisation, which follows its first convolution.
+
+    Returns:
+        The layers up to there and the rest, which takes what they give; None where there is no such place.
+    """
+    folding = passes.Manager()
+    folding.register_pass(passes.ConstantFolding())
+    folding.run_passes(encoder)
+    ordered = iter(encoder.get_ordered_ops())
+    end = next((node for node in ordered if node.get_type_name() == "MVN"), None)
+    for kind in ("Multiply", "Add"):  # its scale and its shift
+        readers = [] if end is None else [port.get_node() for port in end.output(0).get_target_inputs()]
+        end = readers[0] if [node.get_type_name() for node in readers] == [kind] else None
+    if end is None:
+        return None
+    readers = end.output(0).get_target_inputs()
+    stem = ov.Model([ops.result(end.output(0))], encoder.get_parameters(), "stem").clone()
+    bridge = ops.parameter(list(end.output(0).get_shape()), np.float32, name="stem")
+    for reader in readers:
+        reader.replace_source_output(bridge.output(0))
+    try:
+        return stem, ov.Model(encoder.get_results(), [bridge], "rest")
+    except RuntimeError:  # something behind the cut reads what lies before it
+        return None
 
 
 def fusion_graph(manifest: Manifest, others: list[str]) -> ov.Model:
