@@ -28,7 +28,15 @@ from ..errors import BackendError, PlanError
 from ..plan.manifest import Modality, Segment
 from ..plan.plan import Plan
 from .base import Pyramid
-from .cpu_graphs import constants, decode_graph, fix_shapes, fusion_graph, level_shapes, split_stem
+from .cpu_graphs import (
+    constants,
+    decode_graph,
+    fix_shapes,
+    fusion_graph,
+    has_cubic_attention,
+    level_shapes,
+    split_stem,
+)
 from .doors import check_doors
 from .graph_cache import open_cache, trim_cache
 from .graph_file import check_graph_file
@@ -193,8 +201,11 @@ class CpuBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision or self.precision],
             "INFERENCE_NUM_THREADS": self.threads,
-            **({"CACHE_DIR": str(self._cache)} if self._cache else {}),
         }
+        if self._cache:
+            settings["CACHE_DIR"] = str(self._cache)
+        if False:
+            settings["SNIPPETS_MODE"] = "DISABLE"
         try:
             return self._core.compile_model(model, "CPU", settings)
         except RuntimeError as error:

@@ -1,6 +1,6 @@
 """Where compiled graphs are kept, so that a plan seen before loads at once.
 
-    <user's cache>/uperfuse/openvino/<hash of the plan's graphs>/*.blob
+    <user's cache>/uperfuse/openvino/<hash of the plan's graphs, the compiler and how it is asked>/*.blob
 
 One folder per set of graphs: two plans never share what was compiled, and the least recently used folder goes first
 when all of them together grow too large.
@@ -14,9 +14,14 @@ import shutil
 import uuid
 from pathlib import Path
 
+import openvino as ov
+
 from ..plan.manifest import Manifest
 
 __all__ = ["MAX_CACHE_BYTES", "open_cache", "trim_cache"]
+
+_REVISION = 2
+"""To be raised when graphs are changed or compiled in another way: OpenVINO does not look at all of its settings."""
 
 MAX_CACHE_BYTES = 8 << 30
 """Size of all compiled graphs together, beyond which the least recently used ones are deleted."""
@@ -25,8 +30,9 @@ MAX_CACHE_BYTES = 8 << 30
 def open_cache(manifest: Manifest) -> Path | None:
     """Folder for the compiled graphs of a plan, marked as used now; None where none can be written."""
     graphs = sorted(manifest.members[segment.member].sha256 for segment in manifest.segments)
+    key = [str(_REVISION), ov.get_version(), *graphs]
     try:
-        folder = _root() / hashlib.sha256("".join(graphs).encode()).hexdigest()[:32]
+        folder = _root() / hashlib.sha256("/".join(key).encode()).hexdigest()[:32]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = folder / f".{uuid.uuid4().hex}"
         probe.touch(exist_ok=False)
