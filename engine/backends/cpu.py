@@ -204,7 +204,7 @@ class CpuBackend:
         }
         if self._cache:
             settings["CACHE_DIR"] = str(self._cache)
-        if False:
+        if has_cubic_attention(model):
             settings["SNIPPETS_MODE"] = "DISABLE"
         try:
             return self._core.compile_model(model, "CPU", settings)

@@ -104,16 +104,6 @@ def has_cubic_attention(model: ov.Model) -> bool:
     return any(len(shape) > 2 and shape[-3] == shape[-2] == shape[-1] for shape in shapes)
 
 
-def has_cubic_attention(model: ov.Model) -> bool:
-    """Whether somewhere as many heads attend as there are tokens: OpenVINO's fused attention is wrong there.
-
-    Seen in 2026.4 in float32, by 0.2 to 1 % per block: Swin-B has 16 heads and windows of 4 x 4 on SPOT's tiles.
-    """
-    softmax = (node for node in model.get_ops() if node.get_type_name() == "Softmax")
-    shapes = (list(node.get_output_partial_shape(0)) for node in softmax)
-    return any(len(shape) > 2 and shape[-3] == shape[-2] == shape[-1] for shape in shapes)
-
-
 def fusion_graph(manifest: Manifest, others: list[str]) -> ov.Model:
     """Sum of the pyramids of `others`, each map resized to the base's (bilinear, half pixel).
 
