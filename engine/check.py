@@ -16,7 +16,8 @@ from .plan.manifest import Manifest, Modality
 
 __all__ = ["CheckResult", "check_tiles_of", "relative_error", "run_check"]
 
-_BF16_FACTOR = 1000
+# bf16 keeps 8 bits of a number: networks of random weights were off by 0.2 to 3.4 %, trained ones by less
+_BF16_FACTOR = 500
 _COARSE_PX = 16
 _FIRST_DAY, _LAST_DAY = -134, 231
 _DIGITAL_NUMBERS = {"uint8": (0, 255), "uint16": (0, 10_000), "int16": (0, 10_000), "float32": (0.0, 400.0)}

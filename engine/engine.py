@@ -68,7 +68,7 @@ class Engine:
         plan = Plan.open(Path(path))
         try:
             return cls(plan, select_backend(plan, device=device, precision=precision, threads=threads))
-        except BaseException:
+        except BaseException:  # Ctrl-C during a long compilation, too
             plan.close()
             raise
 

@@ -32,7 +32,7 @@ def days_from_reference(dates: Sequence[Any] | NDArray[Any], *, reference_day: s
         reference_day: month and day, "05-15".
 
     Returns:
-        [T] float32, from -134 (1 January) to 231 (31 December of a leap year) for 15 May.
+        [T] float32; for 15 May from -134 (1 January; -135 in a leap year) to 230 (31 December).
 
     Raises:
         TileError: a date is not a date (NaT, text, NaN, a whole month), a number cannot be a count of days from the

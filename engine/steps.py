@@ -80,9 +80,8 @@ class Steps:
     def decode(self, session: Session, features: Features, *, task: str) -> NDArray[np.float32]:
         """Logits [K, Y, X] of `task` at the decoder's own size; takes fused features."""
         assert features.rest is not None, "decode takes features that went through fuse"
-        logits: NDArray[np.float32] = session.decode(task, self._pyramid(features, self._manifest.base), features.rest)[
-            0
-        ]
+        base = self._pyramid(features, self._manifest.base)
+        logits: NDArray[np.float32] = session.decode(task, base, features.rest)[0]
         return logits
 
     def keep(self, session: Session, features: Features) -> Features:

@@ -172,7 +172,10 @@ def treesatai_options(
     (series,) = source.glob(f"{site}_*.h5")
     with rasterio.open(aerial) as raster, h5py.File(series) as file:
         corner = (raster.bounds.left, raster.bounds.top)
-        write = lambda name, values: write_series(folder / f"{name}.tif", values, corner=corner, crs=raster.crs)  # noqa: E731
+
+        def write(name: str, values: np.ndarray) -> None:
+            write_series(folder / f"{name}.tif", values, corner=corner, crs=raster.crs)
+
         optical = np.nan_to_num(file["sen-2-data"][:]).clip(0, 65535).astype(np.uint16)
         write("SENTINEL2_TS", optical)
         write("SENTINEL2_MSK", (100 * (file["sen-2-masks"][:] > 0)).astype(np.uint8))

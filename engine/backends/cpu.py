@@ -68,7 +68,7 @@ class CpuBackend:
         self._plan = plan
         images = any(modality.kind == "image" for modality in plan.manifest.modalities)
         self.precision, why = _choose_precision(self._core, precision, images=images)
-        self.threads = threads if threads is not None else len(os.sched_getaffinity(0))
+        self.threads = threads if threads is not None else _usable_cores()
         if self.threads < 1:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
         name = self._core.get_property("CPU", "FULL_DEVICE_NAME").strip()
@@ -265,13 +265,20 @@ class CpuSession:
         return self._requests[key]
 
 
+def _usable_cores() -> int:
+    """Cores that this process may use; all there are where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, str]:
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if asked == "auto":
         if not images:
             return "float32", "in float32, which series need"
         if has_bf16:
-            return "bf16", "in bf16, which the processor multiplies natively (series in float32)"
+            return "bf16", "in bf16, which the processor multiplies natively; series and the start of elevation in float32"
         return "float32", "in float32: the processor has no bf16 instructions"
     if asked not in _PRECISIONS:
         raise BackendError(f"precision is {asked!r}, expected auto, {' or '.join(_PRECISIONS)}")

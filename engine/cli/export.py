@@ -42,7 +42,7 @@ def _export(
         export = import_module("uperfuse.trainer.export")
     except ModuleNotFoundError as error:
         raise CheckpointError(
-            f"export needs {error.name}, which is not installed; run pip install 'uperfuse[train]' where there is space"
+            f"export needs {error.name}, which is not installed; export on a machine with pip install 'uperfuse[train]'"
         ) from error
     console = Console()
     report = export.export_checkpoint(

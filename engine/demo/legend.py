@@ -105,4 +105,5 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 def _edge(colour: tuple[int, int, int]) -> tuple[int, int, int]:
     """A rim that sets pale swatches off from the paper."""
-    return tuple(value * 3 // 4 for value in colour)  # type: ignore[return-value]
+    red, green, blue = (value * 3 // 4 for value in colour)
+    return red, green, blue

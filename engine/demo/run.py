@@ -84,7 +84,7 @@ def run_demo(
     domain: str = "gascogne",
     threads: int | None = None,
     progress: bool = True,
-    status: Status = lambda what: nullcontext(),  # noqa: ARG005
+    status: Status = lambda _what: nullcontext(),
 ) -> DemoResult:
     """Map a simulated place that the plan has not seen, and compare the map with the truth.
 

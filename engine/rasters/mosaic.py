@@ -125,7 +125,7 @@ class Mosaic:
         try:
             for task in self._tasks:
                 self._begin(task)
-        except BaseException:
+        except BaseException:  # nothing half-written stays, after Ctrl-C neither
             self._clear()
             raise
         return self

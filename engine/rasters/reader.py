@@ -84,7 +84,7 @@ class SceneReader:
                 self._open(modality, scene)
             check_georeference(self._rasters, allowed=allow_ungeoreferenced)
             self.messages = tuple(introduce(manifest, scene, self._rasters))
-        except BaseException:
+        except BaseException:  # whatever stops the opening, the files that are open are closed
             self.close()
             raise
 

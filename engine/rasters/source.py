@@ -76,7 +76,7 @@ class RasterSource:
         self._dataset = open_raster(source.path)
         try:
             self._understand(source)
-        except BaseException:
+        except BaseException:  # whatever stops the reading of it, the file is closed
             self._dataset.close()
             raise
 
