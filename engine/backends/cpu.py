@@ -278,7 +278,7 @@ def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, 
         if not images:
             return "float32", "in float32, which series need"
         if has_bf16:
-            return "bf16", "in bf16, which the processor multiplies natively; series and the start of elevation in float32"
+            return "bf16", "in bf16, which the processor multiplies natively; series and elevation's start in float32"
         return "float32", "in float32: the processor has no bf16 instructions"
     if asked not in _PRECISIONS:
         raise BackendError(f"precision is {asked!r}, expected auto, {' or '.join(_PRECISIONS)}")
