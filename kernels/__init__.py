@@ -1,3 +1,8 @@
-"""Operations of the network, a folder each, with the plain-PyTorch reference that says what each computes."""
+"""Operations of the network, a folder each: the plain-PyTorch reference says what it computes, a kernel does it fast.
 
-__all__ = ["pyramid_fusion", "temporal_aggregate", "temporal_attention"]
+On CUDA the operations run their kernels by themselves; `disable` goes back to the references.
+"""
+
+from .dispatch import disable
+
+__all__ = ["disable", "pyramid_fusion", "temporal_aggregate", "temporal_attention"]

@@ -56,7 +56,7 @@ SURFACE = {
     "engine/plan": {"Manifest", "Plan", "write_plan"},
     "engine/rasters": {"MapSummary", "Scene", "Source", "predict_raster"},
     "engine/simulation": {"DOMAINS", "MASK", "Domain", "Passes", "SimulatedScene", "simulate", "write_scene"},
-    "kernels": {"pyramid_fusion", "temporal_aggregate", "temporal_attention"},
+    "kernels": {"disable", "pyramid_fusion", "temporal_aggregate", "temporal_attention"},
     "kernels/pyramid_fusion": {"pyramid_fusion", "resize"},
     "kernels/temporal_aggregate": {"temporal_aggregate"},
     "kernels/temporal_attention": {"AttentionWeights", "temporal_attention"},

@@ -1,5 +1,5 @@
-"""Sum of a series' maps over its dates, weighted by an attention."""
+"""Sums of a series' maps over its dates, weighted by an attention."""
 
-from .reference import temporal_aggregate
+from .op import temporal_aggregate
 
 __all__ = ["temporal_aggregate"]

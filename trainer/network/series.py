@@ -168,8 +168,9 @@ class SeriesEncoder(nn.Module):
         series = [level.reshape(B, T, *level.shape[1:]) for level in levels]
         out, attention = self.temporal_encoder(series[-1], days, kept)
         maps = [out]
-        for block, skip in zip(self.up_blocks, reversed(series[:-1]), strict=True):
-            maps.append(block(maps[-1], temporal_aggregate(skip, attention)))
+        skips = temporal_aggregate(series[-2::-1], attention)
+        for block, skip in zip(self.up_blocks, skips, strict=True):
+            maps.append(block(maps[-1], skip))
         return maps
 
     def classify(self, maps: list[Tensor]) -> Tensor:

@@ -1,0 +1,23 @@
+"""What the kernels' tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from uperfuse.kernels import dispatch
+
+
+@pytest.fixture
+def kernels() -> Iterator[None]:
+    """Run the kernels on the CPU through Triton's interpreter; memory that nobody wrote is NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    # fills what torch.empty returns with NaN, or the largest integer
+    torch.use_deterministic_algorithms(True)
+    try:
+        with dispatch.interpret():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
