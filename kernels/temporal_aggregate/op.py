@@ -41,7 +41,7 @@ def temporal_aggregate(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor
     if not dispatch.fused(attention):
         return reference.temporal_aggregate(maps, attention)
     rows = [features.permute(0, 1, 3, 4, 2).contiguous() for features in maps]
-    sums = torch.ops.uperfuse.temporal_aggregate(rows, attention.permute(0, 2, 3, 4, 1).contiguous())
+    sums: list[Tensor] = torch.ops.uperfuse.temporal_aggregate(rows, attention.permute(0, 2, 3, 4, 1).contiguous())
     return [each.permute(0, 3, 1, 2) for each in sums]
 
 

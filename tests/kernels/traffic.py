@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 
 
@@ -94,3 +97,51 @@ def measure() -> Iterator[list[Traffic]]:
         patch.object(InterpreterBuilder, "create_atomic_rmw", atomic),
     ):
         yield launches
+
+
+class _Unfused(TorchDispatchMode):
+    """Adds up what every operation of PyTorch reads and writes; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if not function.is_view and function._schema.name != "aten::empty":
+            # a tensor that is read through two arguments is read once; a broadcast one as long as it is in memory
+            tensors = {id(each): each for each in tree_leaves((args, kwargs, out)) if isinstance(each, Tensor)}
+            self.moved += sum(_dense_bytes(each) for each in tensors.values())
+        return out
+
+
+def _dense_bytes(tensor: Tensor) -> int:
+    """Bytes of the distinct elements of a tensor."""
+    elements = 1
+    for extent, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        elements *= extent if stride else 1
+    return elements * tensor.element_size()
+
+
+@contextmanager
+def measure_unfused() -> Iterator[_Unfused]:
+    """Bytes that plain PyTorch moves for the operations inside the `with`, one launch each: read `.moved` after it."""
+    with _Unfused() as mode:
+        yield mode
+
+
+def assert_in_readme(kernel: str, rows: list[tuple[str, int, int, int]]) -> None:
+    """Check that a kernel's README states what was counted.
+
+    Args:
+        kernel: its folder.
+        rows: (what, bytes moved, compulsory bytes, bytes that unfused PyTorch moves) each.
+    """
+    readme = (Path(__file__).resolve().parents[2] / "kernels" / kernel / "README.md").read_text(encoding="utf-8")
+    lines = [
+        f"| {what} | {moved / 1e6:.2f} | {compulsory / 1e6:.2f} | {moved / compulsory:.3f} | {unfused / 1e6:.2f} |"
+        for what, moved, compulsory, unfused in rows
+    ]
+    missing = [line for line in lines if line not in readme]
+    head = "| case | moved, MB | compulsory, MB | ratio | unfused PyTorch, MB |\n| --- | --- | --- | --- | --- |\n"
+    assert not missing, f"kernels/{kernel}/README.md lacks rows; its table must be\n{head}" + "\n".join(lines)
