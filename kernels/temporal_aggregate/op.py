@@ -49,7 +49,7 @@ def _run(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor]:
     """[B, T, Y_i, X_i, C_i] each and [B, T, Y, X, H] to [B, Y_i, X_i, C_i] each."""
     from .kernel import FORWARD, MAPS
 
-    sums = _empty_sums(maps, attention)
+    sums: list[Tensor] = _empty_sums(maps, attention)
     B, T, YA, XA, H = attention.shape
     for start in range(0, len(maps), MAPS):
         some, to = maps[start : start + MAPS], sums[start : start + MAPS]
