@@ -6,7 +6,17 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import torch
 from safetensors.numpy import save_file
+
+from uperfuse.engine.flairhub import dates_key
+from uperfuse.trainer.network import UPerFuse
+from uperfuse.trainer.network.reading import read_spec
+
+STRIDE_PX = 8
+MAX_RELATIVE_ERROR = 1e-4
+MIN_ARGMAX_EQUAL = 0.9999
 
 
 def recipe(shared: Path) -> ModuleType:
@@ -26,3 +36,34 @@ def checkpoint(shared: Path, case: str, path: Path) -> dict:
     weights = {f"model.{key}": maker.fill(key, tuple(shape)) for key, shape in description["state_dict"].items()}
     save_file(weights, path)
     return description
+
+
+def network(shared: Path, case: str) -> UPerFuse:
+    """The golden case's network with its weights, read as from a published file."""
+    maker = recipe(shared)
+    description, _ = maker.load(case)
+    shapes = {key: tuple(shape) for key, shape in description["state_dict"].items()}
+    tile_px = {name: each["size_px"] for name, each in description["modalities"].items()}
+    made = UPerFuse(read_spec(shapes, tile_px=tile_px)).eval()
+    weights = {key: torch.from_numpy(np.asarray(maker.fill(key, shape))) for key, shape in shapes.items()}
+    made.load_state_dict(weights, strict=True)
+    return made
+
+
+def assert_logits(shared: Path, case: str, made: UPerFuse) -> None:
+    """Check a network's logits for the golden case's inputs against the public reference's."""
+    maker = recipe(shared)
+    description, expected = maker.load(case)
+    arrays = {key: torch.from_numpy(array) for key, array in maker.inputs(description).items()}
+    inputs = {key: arrays[key] for key in description["modalities"]}
+    days = {key: arrays[dates_key(key)] for key in inputs if key.endswith("_TS")}
+    with torch.inference_mode():
+        logits = made(inputs, days, output_px=(description["tile_px"],) * 2)
+    assert list(logits) == list(description["tasks"])
+    for task, result in logits.items():
+        (sparse,) = (array for key, array in expected.items() if task in key and array.ndim == 3)
+        (labels,) = (array for key, array in expected.items() if task in key and array.ndim == 2)
+        got = result[0].numpy()
+        error = np.linalg.norm(got[:, ::STRIDE_PX, ::STRIDE_PX] - sparse) / np.linalg.norm(sparse)
+        assert error <= MAX_RELATIVE_ERROR
+        assert (got.argmax(0) == labels).mean() >= MIN_ARGMAX_EQUAL

@@ -1,14 +1,11 @@
 """Logits of the public reference, for deterministic weights and inputs."""
 
-import importlib.util
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from uperfuse.engine.flairhub import dates_key
+from tests.golden import assert_logits, network
 from uperfuse.trainer.network import NetworkSpec, UPerFuse
 from uperfuse.trainer.network.reading import read_spec
 
@@ -26,18 +23,6 @@ CASES = [
     "lpis-i_swin-tiny",
     "multitask-lc-lpis_swin-tiny",
 ]
-STRIDE_PX = 8
-MAX_RELATIVE_ERROR = 1e-4
-MIN_ARGMAX_EQUAL = 0.9999
-
-
-@pytest.fixture(scope="module")
-def recipe(shared: Path):
-    """The module that draws weights and inputs."""
-    spec = importlib.util.spec_from_file_location("golden_recipe", shared / "golden" / "recipe.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def shapes_of(case):
@@ -49,24 +34,8 @@ def tile_px_of(case):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_logits_of_the_reference(name, recipe):
-    case, expected = recipe.load(name)
-    network = UPerFuse(read_spec(shapes_of(case), tile_px=tile_px_of(case))).eval()
-    weights = {key: torch.from_numpy(np.asarray(recipe.fill(key, shape))) for key, shape in shapes_of(case).items()}
-    network.load_state_dict(weights, strict=True)
-    arrays = {key: torch.from_numpy(array) for key, array in recipe.inputs(case).items()}
-    inputs = {key: arrays[key] for key in case["modalities"]}
-    days = {key: arrays[dates_key(key)] for key in inputs if key.endswith("_TS")}
-    with torch.inference_mode():
-        logits = network(inputs, days, output_px=(case["tile_px"],) * 2)
-    assert list(logits) == list(case["tasks"])
-    for task, result in logits.items():
-        (sparse,) = (array for key, array in expected.items() if task in key and array.ndim == 3)
-        (labels,) = (array for key, array in expected.items() if task in key and array.ndim == 2)
-        got = result[0].numpy()
-        error = np.linalg.norm(got[:, ::STRIDE_PX, ::STRIDE_PX] - sparse) / np.linalg.norm(sparse)
-        assert error <= MAX_RELATIVE_ERROR
-        assert (got.argmax(0) == labels).mean() >= MIN_ARGMAX_EQUAL
+def test_logits_of_the_reference(name, shared):
+    assert_logits(shared, name, network(shared, name))
 
 
 @pytest.mark.parametrize("name", CASES)
