@@ -177,8 +177,13 @@ def _backward(
 
 
 def _configure(variant: Variant, capability: int) -> Configuration:
-    """Small blocks: at 10 x 10 pixels a tile has hundreds of programs only if each takes few pixels."""
-    return Configuration({"P": 4, "S": 8}, warps=4, stages=1)
+    """One pixel per program: a tile of 10 x 10 still has a hundred, and 32 dates of it keep enough loads in flight."""
+    return Configuration({"P": 1, "S": 32}, warps=4, stages=1)
+
+
+def _configure_backward(variant: Variant, capability: int) -> Configuration:
+    """Pixels and dates both make programs here, so that two pixels may share a row of weights."""
+    return Configuration({"P": 2, "S": 16}, warps=4, stages=1)
 
 
 def _maps(name: str, dims: str, *, written: bool = False) -> list[Pointer]:
@@ -223,6 +228,6 @@ BACKWARD = KernelSpec(
     ),
     grid=("cdiv(N, P)", "cdiv(T, S)", "B"),
     variants=tuple(Variant({"T": dtype}, _UTAE) for dtype in ("fp32", "bf16")),
-    configure=_configure,
+    configure=_configure_backward,
     admits={"T": ("fp32", "fp16", "bf16")},
 )
