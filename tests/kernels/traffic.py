@@ -25,7 +25,10 @@ from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
 class Traffic:
     """Bytes that one launch moved, by argument."""
 
+    operation: str
+    """Folder of the kernel."""
     kernel: str
+    """Name of its function."""
     extent: dict[str, int]
     """Bytes of every array among the arguments, moved or not."""
     loaded: Counter[str] = field(default_factory=Counter)
@@ -55,7 +58,9 @@ def measure() -> Iterator[list[Traffic]]:
         bound = dict(zip(executor.arg_names, args, strict=False)) | kwargs
         arrays = {name: each for name, each in bound.items() if isinstance(each, Tensor) and each.numel()}
         ranges[:] = sorted((each.data_ptr(), each.data_ptr() + each.nbytes, name) for name, each in arrays.items())
-        launches.append(Traffic(executor.fn.__name__, {name: each.nbytes for name, each in arrays.items()}))
+        extent = {name: each.nbytes for name, each in arrays.items()}
+        operation = executor.fn.__globals__["__name__"].split(".")[-2]
+        launches.append(Traffic(operation, executor.fn.__name__, extent))
         return original_call(executor, *args, **kwargs)
 
     def owner(addresses) -> str:
