@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
 
+from . import dispatch
 from .expressions import evaluate
-from .spec import KernelSpec, Pointer, Variant
+from .spec import ITEM_BYTES, KernelSpec, Pointer, Variant
 
-__all__ = ["dtype_name", "launch"]
+__all__ = ["Launch", "dtype_name", "launch", "record"]
 
 DTYPES = {
     torch.float32: "fp32",
@@ -25,6 +29,48 @@ DTYPES = {
 }
 INTERPRETED_CAPABILITY = 87
 """Whose configuration the interpreter runs."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A launch that was asked for.
+
+    Attributes:
+        spec: the kernel.
+        variant: its form.
+        values: every scalar and every compile-time constant, by name.
+    """
+
+    spec: KernelSpec
+    variant: Variant
+    values: Mapping[str, int]
+
+    @property
+    def compulsory_bytes(self) -> int:
+        """Bytes of every array of the declaration, each read or written once."""
+        return sum(
+            ITEM_BYTES[self.spec.dtype(pointer, self.variant)]
+            * prod(evaluate(text, self.values) for text in pointer.dims)
+            for pointer in self.spec.pointers
+        )
+
+
+_recorded: list[Launch] | None = None
+
+
+@contextmanager
+def record() -> Iterator[list[Launch]]:
+    """Collect launches, in order, instead of running them: what they would have written stays unwritten.
+
+    Inside, operations go the way of their kernels on any device, so that neither a GPU nor the interpreter is needed.
+    """
+    global _recorded
+    before = _recorded, dispatch._interpreting
+    _recorded, dispatch._interpreting = [], True
+    try:
+        yield _recorded
+    finally:
+        _recorded, dispatch._interpreting = before
 
 
 def dtype_name(tensor: Tensor) -> str:
@@ -73,6 +119,9 @@ def launch(
         _check(spec, pointer, tensor, dtype=spec.dtype(pointer, variant), values=values, device=device)
     grid = tuple(evaluate(text, values) for text in spec.grid)
     if 0 in grid:
+        return
+    if _recorded is not None:
+        _recorded.append(Launch(spec, variant, values))
         return
     spec.function[grid](
         *(arguments[each.name] for each in spec.arguments),
