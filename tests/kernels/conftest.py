@@ -9,6 +9,8 @@ import torch
 
 from uperfuse.kernels import dispatch
 
+from . import bfloat16
+
 
 @pytest.fixture
 def kernels() -> Iterator[None]:
@@ -17,7 +19,7 @@ def kernels() -> Iterator[None]:
     # fills what torch.empty returns with NaN, or the largest integer
     torch.use_deterministic_algorithms(True)
     try:
-        with dispatch.interpret():
+        with dispatch.interpret(), bfloat16.mended():
             yield
     finally:
         torch.use_deterministic_algorithms(before)
