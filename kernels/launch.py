@@ -15,7 +15,7 @@ from . import dispatch
 from .expressions import evaluate
 from .spec import ITEM_BYTES, KernelSpec, Pointer, Variant
 
-__all__ = ["Launch", "dtype_name", "launch", "record"]
+__all__ = ["Launch", "collect", "dtype_name", "launch"]
 
 DTYPES = {
     torch.float32: "fp32",
@@ -55,22 +55,22 @@ class Launch:
         )
 
 
-_recorded: list[Launch] | None = None
+_collected: list[Launch] | None = None
 
 
 @contextmanager
-def record() -> Iterator[list[Launch]]:
+def collect() -> Iterator[list[Launch]]:
     """Collect launches, in order, instead of running them: what they would have written stays unwritten.
 
     Inside, operations go the way of their kernels on any device, so that neither a GPU nor the interpreter is needed.
     """
-    global _recorded
-    before = _recorded, dispatch._interpreting
-    _recorded, dispatch._interpreting = [], True
+    global _collected
+    before = _collected, dispatch._interpreting
+    _collected, dispatch._interpreting = [], True
     try:
-        yield _recorded
+        yield _collected
     finally:
-        _recorded, dispatch._interpreting = before
+        _collected, dispatch._interpreting = before
 
 
 def dtype_name(tensor: Tensor) -> str:
@@ -120,8 +120,8 @@ def launch(
     grid = tuple(evaluate(text, values) for text in spec.grid)
     if 0 in grid:
         return
-    if _recorded is not None:
-        _recorded.append(Launch(spec, variant, values))
+    if _collected is not None:
+        _collected.append(Launch(spec, variant, values))
         return
     spec.function[grid](
         *(arguments[each.name] for each in spec.arguments),

@@ -16,9 +16,11 @@ from unittest.mock import patch
 
 import numpy as np
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from triton.runtime.interpreter import GridExecutor, InterpreterBuilder
+
+from benchmarks.unfused import measure_unfused
+
+__all__ = ["Traffic", "assert_in_readme", "measure", "measure_unfused"]
 
 
 @dataclass
@@ -102,37 +104,6 @@ def measure() -> Iterator[list[Traffic]]:
         patch.object(InterpreterBuilder, "create_atomic_rmw", atomic),
     ):
         yield launches
-
-
-class _Unfused(TorchDispatchMode):
-    """Adds up what every operation of PyTorch reads and writes; views move nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.moved = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        if not function.is_view and function._schema.name != "aten::empty":
-            # a tensor that is read through two arguments is read once; a broadcast one as long as it is in memory
-            tensors = {id(each): each for each in tree_leaves((args, kwargs, out)) if isinstance(each, Tensor)}
-            self.moved += sum(_dense_bytes(each) for each in tensors.values())
-        return out
-
-
-def _dense_bytes(tensor: Tensor) -> int:
-    """Bytes of the distinct elements of a tensor."""
-    elements = 1
-    for extent, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        elements *= extent if stride else 1
-    return elements * tensor.element_size()
-
-
-@contextmanager
-def measure_unfused() -> Iterator[_Unfused]:
-    """Bytes that plain PyTorch moves for the operations inside the `with`, one launch each: read `.moved` after it."""
-    with _Unfused() as mode:
-        yield mode
 
 
 def assert_in_readme(kernel: str, rows: list[tuple[str, int, int, int]]) -> None:

@@ -1,0 +1,116 @@
+"""Counts what plain PyTorch reads, writes and computes, one operation after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+__all__ = ["Counted", "Operation", "measure_unfused"]
+
+_KERNELS = "uperfuse"
+"""Namespace of our own operations."""
+
+_NOTHING = {"_unsafe_view", "detach_", "empty", "empty_like", "lift_fresh", "new_empty"}
+"""Operations that neither move nor compute, though PyTorch does not call them views."""
+
+_MOVES = {
+    *("_to_copy", "arange", "cat", "clone", "constant_pad_nd", "copy", "copy_", "eye", "fill_", "full", "gather"),
+    *("index", "index_select", "new_full", "new_zeros", "ones", "reflection_pad2d", "replication_pad2d", "roll"),
+    *("scalar_tensor", "stack", "zeros", "zeros_like"),
+}
+"""Operations that copy or fill, and compute nothing."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation as PyTorch launches it.
+
+    Attributes:
+        name: without its namespace, `addmm`.
+        moved: bytes of its arrays, each read or written once.
+        product: it is a matrix product or a convolution, or one of our kernels.
+        matrix_flop: operations of matrix units: two per multiply-add of a product.
+        vector_flop: operations of the other units: one per element of the largest array. Operations that compute more
+            per element (softmax, normalisation) are undercounted.
+    """
+
+    name: str
+    moved: int
+    product: bool
+    matrix_flop: int
+    vector_flop: int
+
+
+class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The operations inside of the `with`; views are none."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: list[Operation] = []
+
+    @property
+    def moved(self) -> int:
+        """Bytes that all operations read and write."""
+        return sum(each.moved for each in self.operations)
+
+    @property
+    def moved_by_products(self) -> int:
+        """Bytes that products and kernels read and write, were everything between them free."""
+        return sum(each.moved for each in self.operations if each.product)
+
+    @property
+    def matrix_flop(self) -> int:
+        """Operations of matrix units."""
+        return sum(each.matrix_flop for each in self.operations)
+
+    @property
+    def vector_flop(self) -> int:
+        """Operations of the other units."""
+        return sum(each.vector_flop for each in self.operations)
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and note it."""
+        out = function(*args, **(kwargs or {}))
+        namespace, _, name = function._schema.name.partition("::")
+        if function.is_view or name in _NOTHING:
+            return out
+        # a tensor that is read through two arguments is read once; a broadcast one as long as it is in memory
+        tensors = {id(each): each for each in tree_leaves((args, kwargs, out)) if isinstance(each, Tensor)}
+        product = function._overloadpacket in flop_registry
+        matrix_flop = flop_registry[function._overloadpacket](*args, **(kwargs or {}), out_val=out) if product else 0
+        kernel = namespace == _KERNELS
+        computes = not product and not kernel and name not in _MOVES
+        self.operations.append(
+            Operation(
+                name=name,
+                moved=sum(map(_dense_bytes, tensors.values())),
+                product=product or kernel,
+                matrix_flop=int(matrix_flop),
+                vector_flop=max((each.numel() for each in tensors.values()), default=0) if computes else 0,
+            )
+        )
+        return out
+
+
+def _dense_bytes(tensor: Tensor) -> int:
+    """Bytes of the distinct elements of a tensor."""
+    elements = 1
+    for extent, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        elements *= extent if stride else 1
+    return elements * tensor.element_size()
+
+
+@contextmanager
+def measure_unfused() -> Iterator[Counted]:
+    """Count the operations of plain PyTorch inside the `with`; read `.moved` and the rest after it."""
+    with Counted() as counted:
+        yield counted
