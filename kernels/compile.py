@@ -8,7 +8,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .spec import KernelSpec, Variant
+from .spec import POINTER_ALIGNMENT, KernelSpec, Pointer, Scalar, Variant
 
 __all__ = ["compile_kernel"]
 
@@ -16,7 +16,7 @@ __all__ = ["compile_kernel"]
 def compile_kernel(spec: KernelSpec, *, variant: Variant, capability: int) -> Any:
     """Compile one variant of a kernel.
 
-    Every pointer is declared to be a multiple of 16 bytes, which a launch must keep.
+    Every pointer is declared to be a multiple of `POINTER_ALIGNMENT`, which a launch must keep.
 
     Args:
         spec: the kernel.
@@ -35,7 +35,9 @@ def compile_kernel(spec: KernelSpec, *, variant: Variant, capability: int) -> An
     signature = {each.name: _type(spec, each, variant) for each in spec.arguments}
     signature |= dict.fromkeys(constants, "constexpr")
     aligned = {
-        (place,): [["tt.divisibility", 16]] for place, each in enumerate(spec.arguments) if each in spec.pointers
+        (place,): [["tt.divisibility", POINTER_ALIGNMENT]]
+        for place, each in enumerate(spec.arguments)
+        if isinstance(each, Pointer)
     }
     configuration = spec.configure(variant, capability)
     source = ASTSource(spec.function, signature, constants, aligned)
@@ -49,6 +51,6 @@ def compile_kernel(spec: KernelSpec, *, variant: Variant, capability: int) -> An
         )
 
 
-def _type(spec: KernelSpec, argument: Any, variant: Variant) -> str:
+def _type(spec: KernelSpec, argument: Pointer | Scalar, variant: Variant) -> str:
     dtype = spec.dtype(argument, variant)
-    return f"*{dtype}" if argument in spec.pointers else dtype
+    return f"*{dtype}" if isinstance(argument, Pointer) else dtype

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import dispatch
 from .expressions import evaluate
-from .spec import ITEM_BYTES, KernelSpec, Pointer, Variant
+from .spec import ITEM_BYTES, POINTER_ALIGNMENT, KernelSpec, Pointer, Variant
 
 __all__ = ["Launch", "collect", "dtype_name", "launch"]
 
@@ -163,7 +163,7 @@ def _check(
         raise ValueError(f"{what} has {tensor.numel()} elements, expected {extents} {pointer.dims}; give that many")
     if not tensor.is_contiguous():
         raise ValueError(f"{what} has strides {tensor.stride()}, expected contiguous; call .contiguous() first")
-    if tensor.data_ptr() % 16:
-        raise ValueError(f"{what} starts at an address that 16 does not divide; clone the view first")
+    if tensor.data_ptr() % POINTER_ALIGNMENT:
+        raise ValueError(f"{what} starts at an address that {POINTER_ALIGNMENT} does not divide; clone the view first")
     if tensor.device != device:
         raise ValueError(f"{what} is on {tensor.device}, expected {device}; move it there")

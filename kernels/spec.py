@@ -15,6 +15,8 @@ __all__ = ["Configuration", "KernelSpec", "Pointer", "Scalar", "Variant"]
 
 ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "i64": 8, "i32": 4, "i16": 2, "u16": 2, "u8": 1}
 """Types of arguments, by Triton's names, and bytes of one element."""
+POINTER_ALIGNMENT = 16
+"""Bytes that divide the address of every array: kernels load that many at once."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ class Variant:
     @property
     def name(self) -> str:
         """Short and unique among a kernel's variants: `bf16_C128`."""
-        return "_".join([*self.types.values(), *(f"{name}{value}" for name, value in self.constants.items())])
+        # C0 = 128 is C0-128, not C0128
+        joined = (
+            f"{name}-{value}" if name[-1].isdigit() else f"{name}{value}" for name, value in self.constants.items()
+        )
+        return "_".join([*self.types.values(), *joined])
 
 
 @dataclass(frozen=True)
