@@ -57,7 +57,7 @@ SURFACE = {
     "engine/rasters": {"MapSummary", "Scene", "Source", "predict_raster"},
     "engine/simulation": {"DOMAINS", "MASK", "Domain", "Passes", "SimulatedScene", "simulate", "write_scene"},
     "kernels": {"disable", "pyramid_fusion", "temporal_aggregate", "temporal_attention"},
-    "kernels/pyramid_fusion": {"pyramid_fusion", "resize"},
+    "kernels/pyramid_fusion": {"project_and_fuse", "pyramid_fusion", "resize"},
     "kernels/temporal_aggregate": {"temporal_aggregate"},
     "kernels/temporal_attention": {"AttentionWeights", "temporal_attention"},
     "trainer": {"checkpoint", "export", "fit", "network"},

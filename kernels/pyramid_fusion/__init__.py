@@ -1,5 +1,6 @@
 """Sum of maps of several resolutions on one grid."""
 
-from .reference import pyramid_fusion, resize
+from .op import project_and_fuse, pyramid_fusion
+from .reference import resize
 
-__all__ = ["pyramid_fusion", "resize"]
+__all__ = ["project_and_fuse", "pyramid_fusion", "resize"]

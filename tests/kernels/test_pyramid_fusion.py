@@ -1,13 +1,31 @@
-"""Sums of resized maps against the definition, and the law that lets the network use them."""
+"""Sums of resized maps: the references against the definition, the kernels against the references."""
 
 import pytest
 import torch
 
-from uperfuse.kernels.pyramid_fusion import pyramid_fusion, resize
+from tests.conftest import randomise, small_spec
+from uperfuse.kernels import disable
+from uperfuse.kernels.pyramid_fusion import project_and_fuse, pyramid_fusion, reference, resize
 from uperfuse.kernels.pyramid_fusion.reference import naive
+from uperfuse.trainer.network import UPerFuse
+
+from .registration import assert_registered
+from .tolerances import assert_near
+from .traffic import measure
 
 # bilinear weights of the two ways differ in their last bits
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6}
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+# size of the result, channels, channels of the base where there is one, and maps: samples and size each
+CASES = {
+    "every kind of map": ((9, 19), 24, 20, [(1, 9, 19), (2, 3, 5), (2, 21, 7), (1, 1, 1), (2, 1, 1)]),
+    "coarse levels": ((16, 16), 32, 48, [(2, 10, 10), (1, 8, 8), (2, 2, 2)]),
+    "several steps along channels": ((3, 5), 80, 144, [(2, 1, 2)]),
+    "a product alone": ((7, 13), 16, 16, []),
+    "a sum alone": ((5, 17), 16, None, [(2, 5, 17), (1, 13, 29)]),
+    "more maps than a launch takes": ((2, 3), 8, 8, [(2, 2, 3)] * 4 + [(1, 3, 2)] * 6),
+}
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
@@ -24,6 +42,12 @@ def test_equals_the_definition(sizes, size, dtype):
     assert got.dtype == dtype
     assert got.shape == want.shape
     assert float((got - want).abs().max() / want.abs().max()) < TOLERANCE[dtype]
+
+
+def test_projection_and_sum_equal_the_definition():
+    (base, weight, bias, *maps), size = _leaves("every kind of map", dtype=torch.float64)
+    want = naive(maps, size=size, base=base, weight=weight, bias=bias)
+    torch.testing.assert_close(project_and_fuse(base, weight=weight, bias=bias, maps=maps), want)
 
 
 def test_one_sample_serves_a_batch():
@@ -44,3 +68,147 @@ def test_projection_commutes_with_resizing_and_concatenation():
         torch.nn.functional.conv2d(maps[1], weight[:, 4:]),
     ]
     torch.testing.assert_close(pyramid_fusion(parts, size=(8, 6)), want)
+
+
+def test_formula_of_the_gradient_equals_autograd():
+    torch.manual_seed(0)
+    for batch in (1, 2):
+        for size in ((3, 5), (9, 16), (1, 1)):
+            each = torch.randn(batch, 3, *size, dtype=torch.float64, requires_grad=True)
+            gradient = torch.randn(2, 3, 6, 7, dtype=torch.float64)
+            (want,) = torch.autograd.grad(resize(each, size=(6, 7)).expand(2, -1, -1, -1), each, gradient)
+            torch.testing.assert_close(reference.backward(gradient, batch=batch, size=size), want)
+
+
+def _leaves(name: str, *, dtype: torch.dtype) -> tuple[list[torch.Tensor], tuple[int, int]]:
+    """Base, weight, bias (where there are any) and maps, that need gradients, and the size; maps lie channels last."""
+    size, channels, base_channels, maps = CASES[name]
+    torch.manual_seed(1)
+    leaves = []
+    if base_channels is not None:
+        leaves.append(torch.randn(2, *size, base_channels).permute(0, 3, 1, 2))
+        leaves.append(torch.randn(channels, base_channels, 1, 1) * base_channels**-0.5)
+        leaves.append(torch.randn(channels))
+    leaves += [torch.randn(batch, Y, X, channels).permute(0, 3, 1, 2) for batch, Y, X in maps]
+    return [leaf.to(dtype).requires_grad_() for leaf in leaves], size
+
+
+def _fuse(name: str, leaves: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    if CASES[name][2] is None:
+        return pyramid_fusion(leaves, size=size)
+    base, weight, bias, *maps = leaves
+    return project_and_fuse(base, weight=weight, bias=bias, maps=maps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_kernel_and_its_gradients_equal_the_reference(kernels, name, dtype):
+    leaves, size = _leaves(name, dtype=dtype)
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    got = _fuse(name, leaves, size)
+    with disable():
+        truth = _fuse(name, exact, size)
+    assert got.dtype == dtype
+    assert_near(got, truth, operation="pyramid_fusion")
+    gradient = torch.randn_like(got)
+    ours = torch.autograd.grad(got, leaves, gradient)
+    for each, want in zip(ours, torch.autograd.grad(truth, exact, gradient.double()), strict=True):
+        assert each.dtype == dtype
+        assert_near(each, want, operation="pyramid_fusion_backward", what=str(list(want.shape)))
+
+
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [((1, 10), (1, 128)), ((15, 1), (192, 1)), ((1, 16), (3, 128)), ((7, 13), (24, 24)), ((50, 2), (3, 2))],
+    ids=str,
+)
+def test_kernel_samples_any_ratio(kernels, source, size):
+    torch.manual_seed(2)
+    maps = [torch.randn(1, 16, *source), torch.randn(1, 16, *size)]
+    truth = naive([each.double() for each in maps], size=size)
+    assert_near(pyramid_fusion(maps, size=size), truth, operation="pyramid_fusion")
+
+
+def test_autocast_reaches_the_kernel_as_it_reaches_a_convolution(kernels):
+    (base, weight, bias, *maps), _ = _leaves("coarse levels", dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = project_and_fuse(base, weight=weight, bias=bias, maps=maps)
+    with disable():
+        truth = project_and_fuse(base, weight=weight, bias=bias, maps=maps)
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), truth, rtol=0, atol=0.02 * float(truth.detach().abs().max()))
+    assert torch.autograd.grad(got.float().sum(), weight)[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("interpreted", [False, True], ids=["reference", "kernel"])
+def test_op_is_registered_rightly(request, interpreted):
+    if interpreted:
+        request.getfixturevalue("kernels")
+    torch.manual_seed(3)
+    base, weight, bias = torch.randn(2, 3, 5, 8), torch.randn(16, 8), torch.randn(16)
+    maps = [torch.randn(2, 3, 5, 16), torch.randn(1, 2, 3, 16)]
+    for leaf in (base, weight, bias, *maps):
+        leaf.requires_grad_()
+    assert_registered(torch.ops.uperfuse.pyramid_fusion.default, maps, base, weight, bias, [3, 5])
+    assert_registered(torch.ops.uperfuse.pyramid_fusion.default, maps, None, None, None, [3, 5])
+    assert_registered(torch.ops.uperfuse.pyramid_fusion_backward.default, maps[0].detach(), 1, 2, 3)
+
+
+def test_compiles_without_graph_breaks(kernels):
+    leaves, size = _leaves("coarse levels", dtype=torch.float32)
+    compiled = torch.compile(
+        lambda *leaves: 2 * _fuse("coarse levels", leaves, size), fullgraph=True, backend="aot_eager"
+    )
+    ours, theirs = compiled(*leaves), 2 * _fuse("coarse levels", leaves, size)
+    torch.testing.assert_close(ours, theirs)
+    ours, theirs = (torch.autograd.grad(fused.square().sum(), leaves) for fused in (ours, theirs))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_network_gives_the_same_logits_and_gradients(kernels):
+    """Two images and the stand-ins of the series: of all kernels this one alone is at work."""
+    network = UPerFuse(small_spec("all")).eval()
+    randomise(network)
+    torch.manual_seed(4)
+    inputs = {"AERIAL_RGBI": torch.randn(2, 3, 64, 64), "DEM_ELEV": torch.randn(2, 2, 32, 32)}
+    present = {"DEM_ELEV": torch.tensor([True, False])}
+
+    def run() -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
+        logits = list(network(inputs, present=present).values())
+        loss = sum((each * each.detach().sign()).mean() for each in logits)
+        return logits, torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+
+    with measure() as launches:
+        ours = run()
+    assert {(launch.operation, launch.kernel) for launch in launches} == {
+        ("pyramid_fusion", "_forward"),
+        ("pyramid_fusion", "_backward"),
+    }
+    with disable():
+        theirs = run()
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
+    for (name, _), got, want in zip(network.named_parameters(), ours[1], theirs[1], strict=True):
+        assert (got is None) == (want is None), name
+        if want is not None:
+            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max()) + 1e-7, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("maps", "dtype", "error", "says"),
+    [
+        ([(2, 5, 3, 3)], torch.float32, ValueError, r"map is \[2, 5, 3, 3\], expected \[1 or 2, 4,"),
+        ([(3, 4, 3, 3)], torch.float32, ValueError, r"map is \[3, 4, 3, 3\], expected \[1 or 2, 4,"),
+        ([(2, 4, 3, 3)], torch.float64, TypeError, "convert it"),
+        ([(2, 4, 3, 3)], torch.float16, TypeError, "map0 is torch.float16, expected fp32"),
+    ],
+    ids=str,
+)
+def test_refuses_what_does_not_belong_together(kernels, maps, dtype, error, says):
+    base, weight = torch.zeros(2, 6, 2, 2), torch.zeros(4, 6, 1, 1)
+    with pytest.raises(error, match=says):
+        project_and_fuse(base, weight=weight, maps=[torch.zeros(each, dtype=dtype) for each in maps])
+
+
+def test_refuses_weights_of_another_base(kernels):
+    with pytest.raises(ValueError, match=r"weight is \[4, 7, 1, 1\], expected \[C, 6, 1, 1\]"):
+        project_and_fuse(torch.zeros(2, 6, 2, 2), weight=torch.zeros(4, 7, 1, 1))

@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 TOLERANCES = {
+    ("pyramid_fusion", torch.float32): 1e-6,
+    ("pyramid_fusion", torch.float16): 1e-3,
+    ("pyramid_fusion", torch.bfloat16): 8e-3,
+    ("pyramid_fusion_backward", torch.float32): 1e-6,
+    ("pyramid_fusion_backward", torch.float16): 2e-3,
+    ("pyramid_fusion_backward", torch.bfloat16): 1e-2,
     ("temporal_aggregate", torch.float32): 1e-6,
     ("temporal_aggregate", torch.float16): 1e-3,
     ("temporal_aggregate", torch.bfloat16): 8e-3,

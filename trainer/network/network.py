@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...engine.errors import TileError
-from ...kernels.pyramid_fusion import pyramid_fusion, resize
+from ...kernels.pyramid_fusion import project_and_fuse, pyramid_fusion, resize
 from .decoders import SegmentationDecoder
 from .images import ImageEncoder
 from .series import SeriesEncoder
@@ -202,7 +202,7 @@ class UPerFuse(nn.Module):
         self._check(inputs, days, present)
         base_px = base_px or self._base_px(inputs)
         output_px = output_px or base_px
-        projected: dict[str, Maps] = {}
+        encoded: dict[str, Maps] = {}
         result: dict[str, Tensor] = {}
         for name in self.spec.modalities:
             if name not in inputs:
@@ -217,8 +217,8 @@ class UPerFuse(nn.Module):
                 result |= self._auxiliary(name, maps, output_px)
             if name in present:
                 maps = self._substitute(name, maps, present[name])
-            projected[name] = self.project(name, maps)
-        pyramid = self.fuse(projected, sizes=self._level_sizes(inputs, base_px))
+            encoded[name] = maps
+        pyramid = self._pyramid(encoded, sizes=self._level_sizes(inputs, base_px))
         for task in self.spec.tasks:
             result[task.name] = self.enlarge(self.decode(task.name, pyramid), output_px=output_px)
         return result
@@ -227,6 +227,22 @@ class UPerFuse(nn.Module):
         """The learned maps [1, C_l, 1, 1] that replace an absent modality, not yet projected."""
         levels = cast(nn.ParameterList, self.absent[modality])
         return [level[None, :, None, None] for level in levels]
+
+    def _pyramid(self, encoded: Mapping[str, Maps], *, sizes: Sequence[tuple[int, int]] | None) -> Maps:
+        """Project and fuse the maps of all modalities; on CUDA the base's product and the sum are one kernel a level.
+
+        Args:
+            encoded: modality -> maps, not yet projected.
+            sizes: rows and columns of the levels; those of the first modality's maps where None.
+        """
+        if not self.spec.fused or sizes is not None:
+            return self.fuse({name: self.project(name, maps) for name, maps in encoded.items()}, sizes=sizes)
+        first, *others = self.spec.modalities
+        levels = zip(*(self.project(name, encoded[name]) for name in others), strict=True)
+        return [
+            project_and_fuse(base, weight=weight, bias=bias, maps=maps)
+            for base, (weight, bias), maps in zip(encoded[first], self.fusion_slices(first), levels, strict=True)
+        ]
 
     def _substitute(self, modality: str, maps: Maps, present: Tensor) -> Maps:
         rows = present.bool()[:, None, None, None]
