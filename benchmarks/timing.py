@@ -6,14 +6,26 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-__all__ = ["interleaved", "report"]
+__all__ = ["interleaved", "report", "wall_clock"]
 
 _WARM_UP = 3
 _PAUSE_S = 0.02  # PyTorch's threads keep a core busy for a while after their work is done
 
 
+def wall_clock(call: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    time.sleep(_PAUSE_S)
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def interleaved(
-    sides: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = _WARM_UP
+    sides: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warm_up: int = _WARM_UP,
+    seconds_of: Callable[[Callable[[], object]], float] = wall_clock,
 ) -> dict[str, list[float]]:
     """Seconds of each call, after a few that do not count.
 
@@ -21,15 +33,14 @@ def interleaved(
         sides: name -> what is timed; called in turns.
         rounds: calls of each side that count.
         warm_up: calls of each side that do not.
+        seconds_of: makes a call and tells how long it took.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for count in range(-warm_up, rounds):
         for name, call in sides.items():
-            time.sleep(_PAUSE_S)
-            start = time.perf_counter()
-            call()
+            taken = seconds_of(call)
             if count >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(taken)
     return seconds
 
 

@@ -28,6 +28,10 @@ _MOVES = {
 """Operations that copy or fill, and compute nothing."""
 
 
+_PADS = {"constant_pad_nd", "reflection_pad2d", "replication_pad2d"}
+"""Operations that a convolution does by itself, if it is asked to."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One operation as PyTorch launches it.
@@ -36,6 +40,7 @@ class Operation:
         name: without its namespace, `addmm`.
         moved: bytes of its arrays, each read or written once.
         product: it is a matrix product or a convolution, or one of our kernels.
+        compulsory: the same of a convolution that pads its operand itself.
         matrix_flop: operations of matrix units: two per multiply-add of a product.
         vector_flop: operations of the other units: one per element of the largest array. Operations that compute more
             per element (softmax, normalisation) are undercounted.
@@ -44,6 +49,7 @@ class Operation:
     name: str
     moved: int
     product: bool
+    compulsory: int
     matrix_flop: int
     vector_flop: int
 
@@ -54,6 +60,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
+        self._padded: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def moved(self) -> int:
@@ -63,7 +70,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @property
     def moved_by_products(self) -> int:
         """Bytes that products and kernels read and write, were everything between them free."""
-        return sum(each.moved for each in self.operations if each.product)
+        return sum(each.compulsory for each in self.operations if each.product)
 
     @property
     def matrix_flop(self) -> int:
@@ -85,6 +92,9 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         # a tensor that is read through two arguments is read once; a broadcast one as long as it is in memory
         tensors = {id(each): each for each in tree_leaves((args, kwargs, out)) if isinstance(each, Tensor)}
+        if name in _PADS:
+            self._padded[id(out)] = out, args[0]
+        unpadded = [self._padded.get(id(each), (each, each))[1] for each in tensors.values()]
         product = function._overloadpacket in flop_registry
         matrix_flop = flop_registry[function._overloadpacket](*args, **(kwargs or {}), out_val=out) if product else 0
         kernel = namespace == _KERNELS
@@ -94,6 +104,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 name=name,
                 moved=sum(map(_dense_bytes, tensors.values())),
                 product=product or kernel,
+                compulsory=sum(map(_dense_bytes, unpadded)),
                 matrix_flop=int(matrix_flop),
                 vector_flop=max((each.numel() for each in tensors.values()), default=0) if computes else 0,
             )

@@ -1,0 +1,216 @@
+"""Floors of every kernel and segment on every board: arithmetic from published peak rates, not measurement.
+
+    python -m benchmarks.roofline [--network LC-F ...] [--board H100 ...] [--markdown FILE]
+
+Without options all networks and boards go to the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .kernels.cases import shapes_of
+from .networks import DATES, NETWORKS
+from .peaks import PEAKS, Peak
+from .work import Work, work_of_segments, work_of_shape
+
+__all__ = ["DTYPE", "Grid", "floors", "grids", "markdown", "rows"]
+
+DTYPE = torch.bfloat16
+"""Of activations and weights."""
+
+_LABEL = "arithmetic, not measurement"
+_HEAD = f"""# Roofline on paper
+
+**Every figure here is arithmetic, not measurement.** Nothing was timed: the tables say what no implementation can beat,
+and nothing about what ours reaches. `python -m benchmarks.roofline --markdown docs/roofline.md` writes this page, and a
+test compares it with what is computed anew.
+
+One tile of FLAIR-HUB's LC-F and LC-L (Swin-B, UPerNet): an aerial image of 512 px, series of {DATES} dates, a batch of
+one, activations and weights of two bytes.
+
+- **Floor**: the largest of bytes / bandwidth, matrix operations / matrix peak and vector operations / vector peak, each
+  over the whole row. Memory is cold: what a cache still holds is not taken into account.
+- **Fused bytes of a kernel**: every array of its declaration (`KernelSpec`) once, over all launches of a tile.
+- **Fused bytes of a segment**: every kernel, matrix product and convolution reads its operands once, its weights among
+  them, and writes its result once; normalisations, activations, additions, resizes, padding and copies in between are
+  free. This is what an engine reaches at best that runs the network product by product. Segments contain the kernels
+  that run in them: the tables do not add up.
+- **Unfused bytes**: what every operation of plain PyTorch reads and writes for the reference, one launch each
+  (`benchmarks/unfused.py`).
+- **Matrix operations**: two per multiply-add of products and convolutions. **Vector operations**: one per element of
+  the largest array of every other operation of the reference that computes. Those that take several per element are
+  undercounted.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel or segment."""
+
+    name: str
+    network: str
+    work: Work
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table, for the terminal and for a document."""
+
+    title: str
+    head: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def to_markdown(self) -> str:
+        """As text that GitHub shows as a table."""
+        rule = ("---", *("---:" for _ in self.head[1:]))
+        table = "\n".join(f"| {' | '.join(line)} |" for line in (self.head, rule, *self.lines))
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"## {self.title}\n\n{table}\n" + (f"\n{notes}" if notes else "")
+
+    def to_rich(self) -> Table:
+        """As rich draws it."""
+        table = Table(title=self.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for place, name in enumerate(self.head):
+            table.add_column(name, justify="right" if place else "left", overflow="fold")
+        for line in self.lines:
+            table.add_row(*line)
+        return table
+
+
+def rows(network: str) -> tuple[list[Row], list[Row]]:
+    """Kernels and segments of a network.
+
+    Args:
+        network: its name in `NETWORKS`.
+
+    Raises:
+        ValueError: no such network.
+    """
+    spec = NETWORKS[_known(network, NETWORKS, what="network")]
+    kernels: dict[str, Work] = {}
+    for shape, times in shapes_of(spec).items():
+        name = f"{shape.kernel}, {shape.form}" if shape.form else shape.kernel
+        kernels[name] = kernels.get(name, Work()) + work_of_shape(shape, DTYPE) * times
+    segments = work_of_segments(spec, dtype=DTYPE)
+    return (
+        [Row(name, network, work) for name, work in kernels.items()],
+        [Row(name, network, work) for name, work in segments],
+    )
+
+
+def floors(work: Work, peak: Peak) -> tuple[float, float]:
+    """Microseconds that the work takes at least on a board, fused and unfused."""
+    return tuple(  # type: ignore[return-value]
+        peak.floor_us(moved=moved, matrix_flop=work.matrix_flop, vector_flop=work.vector_flop)
+        for moved in (work.fused, work.unfused)
+    )
+
+
+def grids(*, networks: Sequence[str] = (), boards: Sequence[str] = ()) -> Iterator[Grid]:
+    """All tables.
+
+    Args:
+        networks: names in `NETWORKS`; all where empty.
+        boards: names in `PEAKS`; all where empty.
+
+    Raises:
+        ValueError: an unknown network or board.
+    """
+    peaks = [PEAKS[_known(name, PEAKS, what="board")] for name in boards or PEAKS]
+    yield Grid(
+        "Peak rates, as published",
+        ("board", "matrix, FP16 dense, TFLOP/s", "vector, FP32, TFLOP/s", "memory, GB/s"),
+        tuple(
+            (
+                peak.board,
+                f"{peak.matrix_flop_s / 1e12:g}",
+                f"{peak.vector_flop_s / 1e12:g}",
+                f"{peak.bytes_s / 1e9:g}",
+            )
+            for peak in peaks
+        ),
+        notes=tuple(
+            f"{peak.board}: {peak.source}." + (f" Derived: {peak.derived}." if peak.derived else "") for peak in peaks
+        ),
+    )
+    for network in networks or NETWORKS:
+        for what, some in zip(("kernels", "segments"), rows(network), strict=True):
+            yield _work(f"{network}, {what}: work ({_LABEL})", some)
+            yield _floors(f"{network}, {what}: floors in microseconds, fused / unfused ({_LABEL})", some, peaks)
+
+
+def _work(title: str, some: list[Row]) -> Grid:
+    return Grid(
+        title,
+        ("", "launches", "of PyTorch", "matrix, GFLOP", "vector, GFLOP", "fused, MB", "unfused, MB", "unfused / fused"),
+        tuple(
+            (
+                row.name,
+                f"{row.work.launches}",
+                f"{row.work.operations}",
+                f"{row.work.matrix_flop / 1e9:.3f}",
+                f"{row.work.vector_flop / 1e9:.4f}",
+                f"{row.work.fused / 1e6:.2f}",
+                f"{row.work.unfused / 1e6:.2f}",
+                f"{row.work.unfused / row.work.fused:.1f}",
+            )
+            for row in some
+        ),
+    )
+
+
+def _floors(title: str, some: list[Row], peaks: list[Peak]) -> Grid:
+    return Grid(
+        title,
+        ("", *(peak.board for peak in peaks)),
+        tuple((row.name, *(" / ".join(map(_short, floors(row.work, peak))) for peak in peaks)) for row in some),
+    )
+
+
+def _short(value: float) -> str:
+    """Three digits that count, or all before the point."""
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _known(name: str, known: Mapping[str, object], *, what: str) -> str:
+    if name not in known:
+        raise ValueError(f"{what} {name} is unknown, expected one of {', '.join(known)}; choose one of them")
+    return name
+
+
+def markdown() -> str:
+    """The document."""
+    return "\n".join([_HEAD, *(grid.to_markdown() for grid in grids())])
+
+
+def main() -> None:
+    """Print the tables, or write the document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", action="append", default=[], help=f"one of {', '.join(NETWORKS)}; may repeat")
+    parser.add_argument("--board", action="append", default=[], help=f"one of {', '.join(PEAKS)}; may repeat")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the document there, with everything")
+    asked = parser.parse_args()
+    if asked.markdown:
+        asked.markdown.write_text(markdown(), encoding="utf-8")
+        return
+    console = Console()
+    try:
+        for grid in grids(networks=asked.network, boards=asked.board):
+            console.print(grid.to_rich(), *grid.notes, sep="\n")
+    except ValueError as error:
+        parser.error(str(error))
+    console.print(f"All of it is {_LABEL}.")
+
+
+if __name__ == "__main__":
+    main()
