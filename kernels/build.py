@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,7 +31,7 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
-from .boards import BOARDS, WARP_THREADS
+from .boards import BOARDS
 from .record import File, LaunchRecord, Parameter
 from .spec import ITEM_BYTES, POINTER_ALIGNMENT, KernelSpec, Pointer, Variant
 
@@ -40,6 +41,7 @@ HARMLESS = {"TRITON_CACHE_DIR", "TRITON_HOME"}
 """Triton's environment variables that do not change what is compiled: the build keeps no cache."""
 SWITCHES = {"PTXAS_OPTIONS", "DISABLE_PTXAS_OPT", "DISABLE_LLVM_OPT", "USE_IR_LOC", "LLVM_EXTRACT_DI_LOCAL_VARIABLES"}
 """Those that do and are not named after Triton."""
+INTERRUPTED = 130
 POINTER_BYTES = 8
 PTX_BYTES = {"64": 8, "32": 4}
 NULLS = ("global_scratch", "profile_scratch")
@@ -93,6 +95,8 @@ def build(
             done = as_completed(running)
             for each in track(done, "compiling", len(tasks), console=console, disable=not console.is_terminal):
                 each.result()
+        except BrokenProcessPool:
+            raise BuildError("a process that compiles was killed, expected none to be; name fewer --jobs") from None
         finally:
             pool.shutdown(cancel_futures=True)
     return Counter(task.kernel for task in tasks)
@@ -193,6 +197,8 @@ def _record(spec: KernelSpec, variant: Variant, capability: int, compiled: Any) 
     if sizes != [each.size for each in parameters]:
         raise BuildError(f"PTX has parameters of {sizes} bytes, expected {[each.size for each in parameters]}")
     (target,) = re.findall(r"^\.target (\w+)", ptx, flags=re.MULTILINE)
+    # more than the declaration's warps where Triton gives some of them a part of their own
+    (threads,) = re.findall(r"^\.reqntid (\d+)$", ptx, flags=re.MULTILINE)
     configuration = spec.configure(variant, capability)
     x, y, z = (*spec.grid, "1", "1")[:3]
     return LaunchRecord(
@@ -207,7 +213,7 @@ def _record(spec: KernelSpec, variant: Variant, capability: int, compiled: Any) 
         parameters=parameters,
         parameter_bytes=parameters[-1].offset + parameters[-1].size,
         grid=(x, y, z),
-        block=(configuration.warps * WARP_THREADS, 1, 1),
+        block=(int(threads), 1, 1),
         shared_bytes=made.shared,
         triton=made.triton_version,
         ptxas=get_ptxas(capability).version,
@@ -259,6 +265,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BuildError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("error: stopped by the user; nothing was written", file=sys.stderr)
+        return INTERRUPTED
     width = max(map(len, built))
     for kernel, cubins in built.items():
         print(f"{kernel:{width}}  {cubins // len(set(asked.arch))} variants, {cubins} cubins")

@@ -64,6 +64,12 @@ def _parse(text: str) -> ast.expr:
         raise ValueError(f"{text!r} is no expression ({error.msg}); write it like 'cdiv(Y * X, 32)'") from None
 
 
+def _callable(function: str, call: ast.Call) -> bool:
+    """Whether a call has the form of a known function: `cdiv` of two numbers, the others of two or more."""
+    many = len(call.args) == 2 if function == "cdiv" else len(call.args) > 1
+    return function in _FUNCTIONS and many and not call.keywords
+
+
 def _evaluate(node: ast.expr, text: str, values: Mapping[str, int]) -> int:
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
@@ -74,6 +80,6 @@ def _evaluate(node: ast.expr, text: str, values: Mapping[str, int]) -> int:
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         left, right = (_evaluate(side, text, values) for side in (node.left, node.right))
         return _OPERATORS[type(node.op)](left, right)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and _callable(node.func.id, node):
         return _FUNCTIONS[node.func.id](*(_evaluate(each, text, values) for each in node.args))
     raise ValueError(f"{text!r} holds {ast.unparse(node)!r}; use integers, names, + - * //, cdiv, min and max")

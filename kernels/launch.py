@@ -109,7 +109,7 @@ def launch(
         if dtype not in spec.admits[name]:
             raise TypeError(f"{spec.name} runs with {name} = {dtype}, expected one of {spec.admits[name]}; convert it")
     tensors = [arguments[pointer.name] for pointer in spec.pointers]
-    device = tensors[0].device  # type: ignore[union-attr]
+    device = next(each.device for each in tensors if isinstance(each, Tensor))
     if capability is None:
         capability = _capability(device)
     configuration = spec.configure(variant, capability)
@@ -129,6 +129,7 @@ def launch(
         **configuration.constants,
         num_warps=configuration.warps,
         num_stages=configuration.stages,
+        maxnreg=configuration.registers,
     )
 
 
