@@ -5,4 +5,4 @@ On CUDA the operations run their kernels by themselves; `disable` goes back to t
 
 from .dispatch import disable
 
-__all__ = ["disable", "pyramid_fusion", "temporal_aggregate", "temporal_attention"]
+__all__ = ["classify", "disable", "prepare", "pyramid_fusion", "temporal_aggregate", "temporal_attention"]
