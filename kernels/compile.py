@@ -47,7 +47,11 @@ def compile_kernel(spec: KernelSpec, *, variant: Variant, capability: int) -> An
         return triton.compile(
             source,
             target=GPUTarget("cuda", capability, 32),
-            options={"num_warps": configuration.warps, "num_stages": configuration.stages},
+            options={
+                "num_warps": configuration.warps,
+                "num_stages": configuration.stages,
+                "maxnreg": configuration.registers,
+            },
         )
 
 

@@ -79,11 +79,13 @@ class Configuration:
         constants: compile-time constants, such as block sizes.
         warps: of 32 threads, per program.
         stages: of software pipelining.
+        registers: at most, per thread; with 16 warps the assembler takes 64 unless it may take 128.
     """
 
     constants: Mapping[str, int]
     warps: int = 4
     stages: int = 2
+    registers: int | None = None
 
 
 @dataclass(frozen=True)
