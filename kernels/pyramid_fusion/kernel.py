@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..spec import Configuration, KernelSpec, Pointer, Scalar, Variant
+from ..spec import ITEM_BYTES, Configuration, KernelSpec, Pointer, Scalar, Variant
 
 __all__ = ["BACKWARD", "FORWARD", "SAME", "SAMPLED"]
 
@@ -110,11 +110,14 @@ def _forward(
     if ALIGNED:
         CIN = CIN // 16 * 16
         COUT = COUT // 16 * 16
-    n = tl.program_id(0) * N + tl.arange(0, N)
+    # programs of the same pixels follow each other: what they share of the base is still in the cache
+    shares = tl.cdiv(COUT, N)
+    n = tl.program_id(0) % shares * N + tl.arange(0, N)
+    block = tl.program_id(0) // shares
     across = tl.cdiv(X, PX)
-    y0 = tl.program_id(1) // across * PY
-    x0 = tl.program_id(1) % across * PX
-    b = tl.program_id(2)
+    y0 = block // across * PY
+    x0 = block % across * PX
+    b = tl.program_id(1)
     p = tl.arange(0, PY * PX)
     y = y0 + p // PX
     x = x0 + p % PX
@@ -167,11 +170,13 @@ def _backward(
     """The gradient of a block of SY x SX pixels and N channels of a sampled map: the transposed product."""
     if ALIGNED:
         C = C // 16 * 16
-    n = tl.program_id(0) * N + tl.arange(0, N)
+    shares = tl.cdiv(C, N)
+    n = tl.program_id(0) % shares * N + tl.arange(0, N)
+    block = tl.program_id(0) // shares
     across = tl.cdiv(XI, SX)
-    y0 = tl.program_id(1) // across * SY
-    x0 = tl.program_id(1) % across * SX
-    b = tl.program_id(2)
+    y0 = block // across * SY
+    x0 = block % across * SX
+    b = tl.program_id(1)
     s = tl.arange(0, SY * SX)
     row = y0 + s // SX
     column = x0 + s % SX
@@ -206,10 +211,10 @@ def _backward(
 def _configure(variant: Variant, capability: int) -> Configuration:
     """Wide enough that the rim around a block's samples is little, small enough that two programs fit a processor."""
     block = {"PY": 8, "PX": 16, "N": 64, "S": 16}
-    if variant.types["T"] == "fp32":
-        # three products make one in float32: short steps, or the parts of its operands leave the registers
-        return Configuration({**block, "K": 16}, warps=8, stages=3)
-    return Configuration({**block, "K": 64}, warps=8, stages=2 if capability == 100 else 3)
+    # longer steps spill: of float32, whose products are three each, and on sm_100 and sm_110
+    short = variant.types["T"] == "fp32" or capability in (100, 110)
+    item_bytes = ITEM_BYTES[variant.types["T"]]
+    return Configuration({**block, "K": (64 if short else 128) // item_bytes}, warps=8, stages=3)
 
 
 def _configure_backward(variant: Variant, capability: int) -> Configuration:
@@ -231,7 +236,7 @@ FORWARD = KernelSpec(
         *(Scalar(f"BS{i}") for i in range(SAME)),
         *(Scalar(f"{axis}{i}") for i in range(SAMPLED) for axis in "BYX"),
     ),
-    grid=("cdiv(COUT, N)", "cdiv(Y, PY) * cdiv(X, PX)", "B"),
+    grid=("cdiv(COUT, N) * cdiv(Y, PY) * cdiv(X, PX)", "B"),
     variants=tuple(
         Variant({"T": dtype}, {"BASE": base, "ALIGNED": 1}) for dtype in ("fp32", "fp16", "bf16") for base in (1, 0)
     ),
@@ -247,7 +252,7 @@ BACKWARD = KernelSpec(
         Pointer("to_map", "T", ("BI", "YI", "XI", "C"), written=True),
         *map(Scalar, ("B", "Y", "X", "C", "BI", "YI", "XI")),
     ),
-    grid=("cdiv(C, N)", "cdiv(YI, SY) * cdiv(XI, SX)", "BI"),
+    grid=("cdiv(C, N) * cdiv(YI, SY) * cdiv(XI, SX)", "BI"),
     variants=tuple(Variant({"T": dtype}, {"ALIGNED": 1}) for dtype in ("fp32", "bf16")),
     configure=_configure_backward,
     admits={"T": ("fp32", "fp16", "bf16")},

@@ -1,5 +1,7 @@
 """Sums of resized maps: the references against the definition, the kernels against the references."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,11 +13,11 @@ from uperfuse.trainer.network import UPerFuse
 
 from .registration import assert_registered
 from .tolerances import assert_near
-from .traffic import measure
+from .traffic import assert_in_readme, measure, measure_unfused
 
 # bilinear weights of the two ways differ in their last bits
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6}
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 # size of the result, channels, channels of the base where there is one, and maps: samples and size each
 CASES = {
@@ -191,6 +193,115 @@ def test_network_gives_the_same_logits_and_gradients(kernels):
         assert (got is None) == (want is None), name
         if want is not None:
             torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max()) + 1e-7, msg=name)
+
+
+# Swin-B's levels, and sides of the maps that join the aerial image's at 512 px, per level
+CHANNELS = (128, 256, 512, 1024)
+SIDES = {
+    "elevation": (128, 64, 32, 16),
+    "historical": (64, 32, 16, 8),
+    "SPOT": (16, 8, 4, 2),
+    **dict.fromkeys(("Sentinel-2", "Sentinel-1 ascending", "Sentinel-1 descending"), (10,) * 4),
+}
+NETWORKS = {"LC-F": list(SIDES)[3:], "LC-L": ["elevation", *list(SIDES)[2:]], "all seven": list(SIDES)}
+BLOCK = {"PY": 8, "PX": 16, "N": 64}
+
+
+def _sides(network: str, *, tile_px: int, level: int) -> tuple[int, list[int]]:
+    """Side of the base's map and of the others'."""
+    return tile_px // 4 >> level, [SIDES[name][level] * tile_px // 512 for name in NETWORKS[network]]
+
+
+def _touched(source: int, *, size: int, block: int) -> int:
+    """Source places that blocks of output places touch along one axis, added up over the blocks."""
+    weights = reference._weights(torch.zeros(size, dtype=torch.float64), size=source, axis=0)
+    return sum(int((part > 0).any(0).sum()) for part in weights.split(block))
+
+
+def _expected(
+    size: tuple[int, int], others: list[tuple[int, int]], *, channels: int, base_channels: int, item_bytes: int
+) -> dict[str, int]:
+    """Bytes that a launch moves, by kind of array: every program reads what its block touches, once."""
+    Y, X = size
+    blocks, shares = -(-Y // BLOCK["PY"]) * -(-X // BLOCK["PX"]), -(-channels // BLOCK["N"])
+    sampled = sum(
+        Y * X if (rows, columns) == size else _touched(rows, size=Y, block=8) * _touched(columns, size=X, block=16)
+        for rows, columns in others
+    )
+    return {
+        "base": Y * X * base_channels * shares * item_bytes,
+        "weight": channels * base_channels * blocks * item_bytes,
+        "bias": channels * blocks * 4,
+        "maps": sampled * channels * item_bytes,
+        "out": Y * X * channels * item_bytes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("network", "tile_px", "level", "channels", "dtype"),
+    [
+        ("all seven", 512, 0, 64, torch.bfloat16),
+        ("all seven", 512, 1, 64, torch.bfloat16),
+        ("LC-L", 768, 2, 64, torch.bfloat16),
+        ("all seven", 512, 3, 128, torch.float16),
+        ("LC-F", 768, 0, 64, torch.bfloat16),
+        ("all seven", 768, 3, 64, torch.float32),
+    ],
+    ids=str,
+)
+def test_counted_bytes_are_those_expected(kernels, network, tile_px, level, channels, dtype):
+    """Levels with fewer channels, of the finest one a strip: more channels and rows are more programs of the same."""
+    side, sides = _sides(network, tile_px=tile_px, level=level)
+    size, others = (side, side), [(each, each) for each in sides]
+    if level == 0:
+        size, others = (BLOCK["PY"], side), [(BLOCK["PY"] if each == side else 1, each) for each in sides]
+    base, weight = torch.zeros(1, 96, *size, dtype=dtype), torch.zeros(channels, 96, 1, 1, dtype=dtype)
+    maps = [torch.zeros(1, channels, *other, dtype=dtype) for other in others]
+    with measure() as launches:
+        project_and_fuse(base, weight=weight, bias=torch.zeros(channels), maps=maps)
+    (launch,) = launches
+    moved = dict.fromkeys(("base", "weight", "bias", "maps", "out"), 0)
+    for name, count in (launch.loaded + launch.stored).items():
+        moved[name if name in moved else "maps"] += count
+    assert moved == _expected(size, others, channels=channels, base_channels=96, item_bytes=dtype.itemsize)
+
+
+def _bytes(network: str, *, tile_px: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
+    """Of all levels: moved with the product's operands read once, compulsory, unfused, and operands read again."""
+    moved = compulsory = unfused_moved = again = 0
+    for level, channels in enumerate(CHANNELS):
+        side, sides = _sides(network, tile_px=tile_px, level=level)
+        others = [(each, each) for each in sides]
+        parts = _expected((side, side), others, channels=channels, base_channels=channels, item_bytes=dtype.itemsize)
+        with torch.device("meta"):
+            base, *maps = (torch.empty(1, channels, *each, dtype=dtype) for each in ((side, side), *others))
+            weight, bias = torch.empty(channels, channels, 1, 1, dtype=dtype), torch.empty(channels, dtype=dtype)
+        once = base.nbytes + weight.nbytes
+        moved += once + parts["bias"] + parts["maps"] + parts["out"]
+        compulsory += once + channels * 4 + sum(each.nbytes for each in maps) + parts["out"]
+        again += parts["base"] + parts["weight"] - once
+        with measure_unfused() as unfused:
+            reference.project_and_fuse(base, weight=weight, bias=bias, maps=maps)
+        unfused_moved += unfused.moved
+    return moved, compulsory, unfused_moved, again
+
+
+def test_moves_few_bytes_twice():
+    """All levels of a tile. Re-reads of the product's operands stand apart: the cache of the board serves them."""
+    rows, operands = [], []
+    for network in NETWORKS:
+        for tile_px in (512, 768):
+            for dtype in (torch.float32, torch.bfloat16):
+                moved, compulsory, unfused, again = _bytes(network, tile_px=tile_px, dtype=dtype)
+                assert moved <= 1.15 * compulsory
+                what = f"{network}, {tile_px} px, {DTYPES[dtype]}"
+                rows.append((what, moved, compulsory, unfused))
+                # whatever joins the base, its product stays the same
+                operands.append(f"| {tile_px} px, {DTYPES[dtype]} | {again / 1e6:.2f} |")
+    assert_in_readme("pyramid_fusion", rows)
+    readme = (Path(reference.__file__).parent / "README.md").read_text(encoding="utf-8")
+    missing = [row for row in operands if row not in readme]
+    assert not missing, "README lacks rows of operands read again:\n" + "\n".join(operands)
 
 
 @pytest.mark.parametrize(
