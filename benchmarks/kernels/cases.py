@@ -8,19 +8,25 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
+from torch.nn import functional as F
 
 from uperfuse.engine.flairhub import MODALITIES
 from uperfuse.kernels.catalogue import kernel_specs
 from uperfuse.kernels.classify import Resize, classify
 from uperfuse.kernels.classify import reference as classify_reference
 from uperfuse.kernels.launch import DTYPES
+from uperfuse.kernels.prepare import Channels, prepare
+from uperfuse.kernels.prepare import reference as prepare_reference
 from uperfuse.kernels.pyramid_fusion import project_and_fuse, pyramid_fusion
 from uperfuse.kernels.pyramid_fusion import reference as fusion_reference
 from uperfuse.kernels.temporal_aggregate import reference as aggregate_reference
 from uperfuse.kernels.temporal_aggregate import temporal_aggregate
 from uperfuse.kernels.temporal_attention import AttentionWeights, temporal_attention
 from uperfuse.kernels.temporal_attention import reference as attention_reference
-from uperfuse.trainer.network import NetworkSpec, SeriesSpec
+from uperfuse.kernels.window_attention import reference as window_reference
+from uperfuse.kernels.window_attention import window_attention
+from uperfuse.kernels.window_attention.reference import HEAD_WIDTH
+from uperfuse.trainer.network import ImageSpec, NetworkSpec, SeriesSpec
 
 from ..networks import DATES, NETWORKS
 from .draw import Call, Draw
@@ -142,6 +148,74 @@ class PyramidFusion:
 
 
 @dataclass(frozen=True)
+class WindowAttention:
+    """The attention of one block of a Swin backbone."""
+
+    kernel: ClassVar[str] = "window_attention"
+    form: ClassVar[str] = ""
+
+    side: int
+    heads: int
+    window: int
+    shift: int
+
+    def __str__(self) -> str:
+        shift = f" shifted by {self.shift}" if self.shift else ""
+        return f"{self.side} px, {self.heads} heads, windows of {self.window} px{shift}"
+
+    def make(self, draw: Draw) -> Call:
+        """The call; the rival gets windows that are cut already, and bias and mask in one tensor."""
+        C, tokens = self.heads * HEAD_WIDTH, self.window**2
+        arguments = (
+            draw.normal(1, self.side, self.side, 3 * C),
+            draw.normal((2 * self.window - 1) ** 2, self.heads),
+            draw.normal(3 * C),
+        )
+        keywords = {"heads": self.heads, "window": (self.window,) * 2, "shift": (self.shift,) * 2}
+        windows = (-(-self.side // self.window)) ** 2
+        q, k, v = (draw.normal(windows, self.heads, tokens, HEAD_WIDTH) for _ in range(3))
+        bias = draw.normal(windows if self.shift else 1, self.heads, tokens, tokens)
+        return Call(
+            window_attention,
+            window_reference.window_attention,
+            arguments,
+            keywords,
+            {"scaled_dot_product_attention": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=bias)},
+        )
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """The bands in use of one image modality, as its files hold them, to a network's channels."""
+
+    kernel: ClassVar[str] = "prepare"
+    form: ClassVar[str] = ""
+
+    modality: str
+
+    def __str__(self) -> str:
+        facts = MODALITIES[self.modality]
+        return f"{len(facts.usual)} bands of {facts.dtype}, {facts.tile_px} px"
+
+    def make(self, draw: Draw) -> Call:
+        """The call."""
+        facts = MODALITIES[self.modality]
+        shape = (1, len(facts.usual), facts.tile_px, facts.tile_px)
+        if facts.dtype == "float32":
+            pixels = draw.normal(*shape, scale=100, dtype=torch.float32)
+        else:
+            pixels = draw.integers(*shape, end=256, dtype=getattr(torch, facts.dtype))
+        elevation = "HEIGHT" in facts.statistics
+        statistics = facts.statistics.values() if elevation else [facts.statistics[band] for band in facts.usual]
+        mean, std = zip(*statistics, strict=True)
+        # height above ground is the second channel of elevation: surface less terrain
+        made = {"band": (0, 0), "minus": (-1, 1)} if elevation else {"band": range(len(facts.usual))}
+        channels = Channels.of(**made, mean=mean, std=std, device=draw.device)
+        keywords = {"channels": channels, "dtype": draw.computed}
+        return Call(prepare, prepare_reference.prepare, (pixels,), keywords)
+
+
+@dataclass(frozen=True)
 class Classify:
     """Logits at a quarter of the tile to its labels."""
 
@@ -170,7 +244,11 @@ def shapes_of(network: NetworkSpec) -> Counter[Shape]:
 def _shapes(network: NetworkSpec) -> Iterator[Shape]:
     for series in network.series:
         yield from _series(series)
+    for image in network.images:
+        yield from _windows(image)
     yield from _fusion(network)
+    for image in network.images:
+        yield Prepare(image.name)
     base = network.images[0]
     for task in network.tasks:
         yield Classify(base.backbone.level_sides(base.tile_px)[0], task.classes, _HEAD_SCALE)
@@ -181,6 +259,15 @@ def _series(series: SeriesSpec) -> Iterator[Shape]:
     *skips, deepest = series.encoder_widths
     yield TemporalAttention(DATES, side, deepest, series.d_model, series.heads, series.d_key)
     yield TemporalAggregate(DATES, side, tuple(reversed(skips)), series.heads)
+
+
+def _windows(image: ImageSpec) -> Iterator[Shape]:
+    """Every second block of a stage is shifted, unless the stage is one window."""
+    backbone = image.backbone
+    stages = (backbone.level_sides(image.tile_px), backbone.depths, backbone.heads, backbone.windows)
+    for side, depth, heads, window in zip(*stages, strict=True):
+        for block in range(depth):
+            yield WindowAttention(side, heads, window, window // 2 if block % 2 and side > window else 0)
 
 
 def _fusion(network: NetworkSpec) -> Iterator[Shape]:

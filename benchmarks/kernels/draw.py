@@ -27,6 +27,8 @@ class Draw:
         self.dtype = dtype
         self._exact = exact
         # meta tensors hold no numbers
+        self.computed = torch.float64 if exact else dtype
+        """In which a call computes."""
         self._generator = None if self.device.type == "meta" else torch.Generator(self.device).manual_seed(0)
 
     def normal(self, *shape: int, scale: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:

@@ -55,7 +55,7 @@ def sides_of(call: Call, *, compiled: bool = True) -> dict[str, Callable[[], obj
         "PyTorch": lambda: call.reference(*call.arguments, **call.keywords),
     }
     if compiled:
-        torch._dynamo.reset()  # a case's shapes must not turn dynamic because another's were different
+        torch.compiler.reset()  # a case's shapes must not turn dynamic because another's were different
         reference = torch.compile(call.reference, fullgraph=True)
         sides["torch.compile"] = lambda: reference(*call.arguments, **call.keywords)
     return sides | dict(call.rivals)
