@@ -109,7 +109,8 @@ def launch(
         if dtype not in spec.admits[name]:
             raise TypeError(f"{spec.name} runs with {name} = {dtype}, expected one of {spec.admits[name]}; convert it")
     tensors = [arguments[pointer.name] for pointer in spec.pointers]
-    device = next(each.device for each in tensors if isinstance(each, Tensor))
+    first = next(each for each in tensors if isinstance(each, Tensor))
+    device = first.device
     if capability is None:
         capability = _capability(device)
     configuration = spec.configure(variant, capability)
@@ -123,14 +124,16 @@ def launch(
     if _collected is not None:
         _collected.append(Launch(spec, variant, values))
         return
-    spec.function[grid](
-        *(arguments[each.name] for each in spec.arguments),
-        **variant.constants,
-        **configuration.constants,
-        num_warps=configuration.warps,
-        num_stages=configuration.stages,
-        maxnreg=configuration.registers,
-    )
+    # Triton launches on the current device, whichever the tensors are on
+    with torch.cuda.device_of(first):
+        spec.function[grid](
+            *(arguments[each.name] for each in spec.arguments),
+            **variant.constants,
+            **configuration.constants,
+            num_warps=configuration.warps,
+            num_stages=configuration.stages,
+            maxnreg=configuration.registers,
+        )
 
 
 @lru_cache(maxsize=16)

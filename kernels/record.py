@@ -18,9 +18,9 @@
 Expressions hold integers, names, `+ - * //`, `cdiv(a, b)`, `min` and `max`, with Python's precedence and Python's
 division, which rounds down (`expressions.py`).
 
-A cubin runs on its own architecture, with a driver of `ptxas`'s major CUDA version or a later one. Its PTX runs
-on later architectures, too, unless `target` ends in "a" (`sm_90a`), which no other architecture runs: what comes after
-the architectures of a build takes the PTX of sm_89.
+A cubin runs on its own architecture, with a driver of `ptxas`'s major CUDA version or a later one. Its PTX, which needs
+a driver of `ptxas`'s version or a later one, runs on later architectures, too, unless `target` ends in "a" (`sm_90a`),
+which no other architecture runs: what comes after the architectures of a build takes the PTX of sm_89.
 """
 
 from __future__ import annotations

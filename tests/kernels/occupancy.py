@@ -46,11 +46,12 @@ class Compiled:
 
 
 def assert_in_readmes(compiled: Iterable[Compiled]) -> None:
-    """Check that the READMEs of the kernels have a table with a row for each kernel and types, and no other."""
+    """Check that the READMEs of the kernels have a table with a row for each kernel and type, and no other."""
     folders = {spec.name: spec.function.fn.__module__.split(".")[-2] for spec in kernel_specs()}
     tables: dict[str, dict[str, dict[int, list[Compiled]]]] = {}
     for each in compiled:
-        row = f"{each.record.kernel}, {' and '.join(each.record.types.values())}"
+        *_, written = each.record.types.values()
+        row = f"{each.record.kernel}, {written}"
         columns = tables.setdefault(folders[each.record.kernel], {}).setdefault(row, {})
         columns.setdefault(each.record.capability, []).append(each)
     wrong = []
@@ -64,14 +65,14 @@ def assert_in_readmes(compiled: Iterable[Compiled]) -> None:
 
 def _table(rows: Mapping[str, Mapping[int, Sequence[Compiled]]]) -> Iterator[str]:
     capabilities = list(next(iter(rows.values())))
-    yield f"| kernel, types | {' | '.join(f'sm_{each}' for each in capabilities)} |"
+    yield f"| kernel, type | {' | '.join(f'sm_{each}' for each in capabilities)} |"
     yield "| --- " * (1 + len(capabilities)) + "|"
     for row in sorted(rows):
         yield f"| {row} | {' | '.join(_cell(rows[row][each]) for each in capabilities)} |"
 
 
 def _cell(variants: Sequence[Compiled]) -> str:
-    """What the variants of the same types take, as ranges."""
+    """What the variants of a row take, as ranges."""
 
     def span(value: Callable[[Compiled], float], digits: int = 0) -> str:
         low, high = (f"{find(map(value, variants)):.{digits}f}" for find in (min, max))

@@ -1,6 +1,7 @@
 """A launch does what its declaration says, and refuses what the kernel would read or write wrongly."""
 
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -41,6 +42,20 @@ def test_the_architectures_configuration_is_taken(kernels):
     launch(declare(configure=configure), variant=FP32, arguments=_arguments(), capability=90)
     # first of all the declaration looks at its own variants
     assert seen[len(SCALE.variants) :] == [90]
+
+
+def test_runs_on_the_device_of_the_tensors(kernels, monkeypatch):
+    entered = []
+
+    @contextmanager
+    def device_of(tensor):
+        entered.append(tensor)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    arguments = _arguments()
+    launch(SCALE, variant=FP32, arguments=arguments)
+    assert entered[0] is arguments["rows"]
 
 
 def test_nothing_is_launched_for_no_programs(kernels):
