@@ -19,18 +19,26 @@ TOLERANCES = {
     ("prepare", torch.float32): 2e-7,
     ("prepare", torch.float16): 1e-3,
     ("prepare", torch.bfloat16): 8e-3,
-    ("pyramid_fusion", torch.float32): 1e-6,
+    # sums of up to 1024 products (7e-7 in float32); as three of TF32 each, they lose as much
+    ("pyramid_fusion", torch.float32): 2e-6,
     ("pyramid_fusion", torch.float16): 1e-3,
     ("pyramid_fusion", torch.bfloat16): 8e-3,
-    ("pyramid_fusion_backward", torch.float32): 1e-6,
-    ("pyramid_fusion_backward", torch.float16): 2e-3,
-    ("pyramid_fusion_backward", torch.bfloat16): 1e-2,
+    ("pyramid_fusion_backward", torch.float32): 2e-6,
+    ("pyramid_fusion_backward", torch.float16): 1e-3,
+    ("pyramid_fusion_backward", torch.bfloat16): 8e-3,
     ("temporal_aggregate", torch.float32): 1e-6,
     ("temporal_aggregate", torch.float16): 1e-3,
     ("temporal_aggregate", torch.bfloat16): 8e-3,
     ("temporal_aggregate_backward", torch.float32): 1e-6,
     ("temporal_aggregate_backward", torch.float16): 1e-3,
     ("temporal_aggregate_backward", torch.bfloat16): 8e-3,
+    ("window_attention", torch.float32): 1e-6,
+    ("window_attention", torch.float16): 1e-3,
+    ("window_attention", torch.bfloat16): 8e-3,
+    # plain PyTorch rounds weights and products to the dtype on the way
+    ("window_attention_backward", torch.float32): 1e-6,
+    ("window_attention_backward", torch.float16): 4e-3,
+    ("window_attention_backward", torch.bfloat16): 3e-2,
 }
 
 
