@@ -278,4 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # under its own name, by which the processes that compile know it, too
+    from . import build as under_its_name
+
+    sys.exit(under_its_name.main())

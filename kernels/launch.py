@@ -125,7 +125,7 @@ def launch(
         _collected.append(Launch(spec, variant, values))
         return
     # Triton launches on the current device, whichever the tensors are on
-    with torch.cuda.device_of(first):
+    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
         spec.function[grid](
             *(arguments[each.name] for each in spec.arguments),
             **variant.constants,

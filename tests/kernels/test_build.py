@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from uperfuse.kernels import build as build_module
 from uperfuse.kernels.boards import BOARDS, RESERVED_SHARED_BYTES
 from uperfuse.kernels.build import BuildError, build, main
 from uperfuse.kernels.catalogue import kernel_specs
+from uperfuse.kernels.compile import compile_kernel
 from uperfuse.kernels.record import LaunchRecord
 
 from .cubin import read_cubin, read_instructions
+from .example import SCALE
 from .occupancy import Compiled, assert_in_readmes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,14 +33,15 @@ TENSOR_CORES = {"pyramid_fusion", "window_attention"}
 WIDE_LOADS = {"classify", "prepare", "temporal_aggregate", "temporal_attention"}
 
 
-def _run(out: Path, *arguments: str, cwd: Path, environment: Mapping[str, str]) -> str:
-    """`python -m uperfuse.kernels.build` in a process that compiles; what it prints."""
+def _run(
+    out: Path, *arguments: str, cwd: Path, environment: Mapping[str, str], limits: str = "true"
+) -> subprocess.CompletedProcess[str]:
+    """`python -m uperfuse.kernels.build` in a process that compiles."""
     # tests interpret kernels; the build compiles them
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     command = [sys.executable, "-m", "uperfuse.kernels.build", "-o", str(out), *arguments]
-    done = subprocess.run(command, cwd=cwd, env=outside | dict(environment), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    limited = ["bash", "-c", f'{limits} && exec "$@"', "bash", *command]
+    return subprocess.run(limited, cwd=cwd, env=outside | dict(environment), capture_output=True, text=True)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,9 @@ class Built:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     place = tmp_path_factory.mktemp("build")
     folder = place / "cubins"
-    said = _run(folder, cwd=place, environment={})
-    return Built(folder, said, tuple(_read(path) for path in sorted(folder.glob("*/*.json"))))
+    done = _run(folder, cwd=place, environment={})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Built(folder, done.stdout, tuple(_read(path) for path in sorted(folder.glob("*/*.json"))))
 
 
 def _read(path: Path) -> Compiled:
@@ -176,7 +181,8 @@ def test_another_machine_builds_the_same_bytes(built: Built, tmp_path: Path) -> 
     environment["TRITON_CACHE_DIR"] = str(tmp_path / "cache")
     kernels = {"pyramid_fusion_backward", "temporal_aggregate_backward"}
     chosen = ["--arch", "87", "90", "120", "--kernel", *kernels, "--jobs", "1"]
-    _run(Path("again"), *chosen, cwd=tmp_path / "cwd", environment=environment)
+    done = _run(Path("again"), *chosen, cwd=tmp_path / "cwd", environment=environment)
+    assert done.returncode == 0, done.stderr
     again = tmp_path / "cwd" / "again"
     files = [path for path in again.rglob("*.*") if path.is_file()]
     assert {path.name.split(".")[0] for path in files} == kernels
@@ -184,6 +190,21 @@ def test_another_machine_builds_the_same_bytes(built: Built, tmp_path: Path) -> 
         assert path.read_bytes() == (built.folder / path.relative_to(again)).read_bytes(), path
     left = [path for name in ("home", "tmp", "cache") for path in (tmp_path / name).rglob("*")]
     assert not left
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    """No file may hold more than 4 KB."""
+    environment = {"TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    chosen = ["--arch", "87", "--kernel", "temporal_aggregate_backward"]
+    done = _run(tmp_path / "out", *chosen, cwd=tmp_path, environment=environment, limits="ulimit -f 4")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: sm_87/temporal_aggregate_backward\.\S+ cannot be compiled: .*large\n", done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_interprets_does_not_compile() -> None:
+    with pytest.raises(RuntimeError, match=r"kernels are interpreted .*, expected a compiler; unset TRITON_INTERPRET"):
+        compile_kernel(SCALE, variant=SCALE.variants[0], capability=87)
 
 
 @pytest.fixture
@@ -228,12 +249,17 @@ def test_refuses_a_file(compiling, tmp_path):
 
 @pytest.fixture
 def fake(compiling: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Compiles nothing: threads write one line per task, and the task `broken` fails."""
+    """Compiles nothing: threads write one line per task, and some kernels fail."""
+    errors = {
+        "broken": BuildError("sm_87/broken.bf16 cannot be compiled"),
+        "killed": BrokenProcessPool(),
+        "stopped": KeyboardInterrupt(),
+    }
 
     def compile_one(task, *, folder, cache):
         (folder / f"{task.stem}.cubin").write_text("new")
-        if task.kernel == "broken":
-            raise BuildError(f"{task.stem} cannot be compiled")
+        if task.kernel in errors:
+            raise errors[task.kernel]
 
     def tasks(capabilities, kernels):
         return [build_module._Task(kernel, "bf16", capability) for kernel in kernels for capability in capabilities]
@@ -245,14 +271,22 @@ def fake(compiling: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize("earlier", [None, "old"])
-def test_a_failure_leaves_everything_as_it_was(fake, tmp_path, earlier):
+@pytest.mark.parametrize(
+    ("kernel", "code", "says"),
+    [
+        ("broken", 1, "error: sm_87/broken.bf16 cannot be compiled\n"),
+        ("killed", 1, "error: a process that compiles was killed, expected none to be; name fewer --jobs\n"),
+        ("stopped", 130, "error: stopped by the user; nothing was written\n"),
+    ],
+)
+def test_a_failure_leaves_everything_as_it_was(fake, tmp_path, capsys, earlier, kernel, code, says):
     out = tmp_path / "out"
     if earlier:
         (out / "sm_86").mkdir(parents=True)
         (out / "sm_86" / "classify.bf16.cubin").write_text(earlier)
     before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
-    with pytest.raises(BuildError, match=r"sm_87/broken\.bf16 cannot be compiled"):
-        build(out, kernels=["classify", "broken"], capabilities=[87], jobs=1)
+    assert main(["-o", str(out), "--kernel", "classify", kernel, "--arch", "87", "--jobs", "1"]) == code
+    assert capsys.readouterr().err == says
     assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
 
 
