@@ -1,5 +1,6 @@
 """Attention over the dates of every pixel, with one learned query per head."""
 
-from .reference import AttentionWeights, temporal_attention
+from .op import temporal_attention
+from .reference import AttentionWeights
 
 __all__ = ["AttentionWeights", "temporal_attention"]

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["EPSILON", "AttentionWeights", "naive", "positions", "temporal_attention"]
+__all__ = [
+    "EPSILON",
+    "AttentionWeights",
+    "absorb",
+    "absorbed",
+    "backward",
+    "naive",
+    "positions",
+    "temporal_attention",
+]
 
 EPSILON = 1e-5
 """Added to the variance by the group normalisation in front of the attention."""
@@ -154,3 +163,204 @@ def _masked_softmax(scores: Tensor, keep: Tensor) -> Tensor:
     """Softmax over axis 2 among kept entries; zero where nothing is kept."""
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(keep == 0, lowest).softmax(2) * keep
+
+
+def absorb(weights: AttentionWeights) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the queries into the projections, in float32 or better.
+
+    Args:
+        weights: parameters.
+
+    Returns:
+        What a score takes from normalised features [H, C], from a position [H, D / H], and from neither [H].
+    """
+    H, K = weights.query.shape
+    D = weights.embed.shape[0]
+    query, key, key_bias, embed, embed_bias = (
+        each.double() if each.dtype == torch.float64 else each.float()
+        for each in (weights.query, weights.key, weights.key_bias, weights.embed, weights.embed_bias)
+    )
+    readout = (query[:, :, None] * key.view(H, K, D)).sum(1) / K**0.5  # [H, D]
+    constant = (query * key_bias.view(H, K)).sum(1) / K**0.5 + readout @ embed_bias
+    return readout @ embed, readout.view(H, H, D // H).sum(1), constant
+
+
+@dataclass(frozen=True)
+class _Absorbed:
+    """What forward and backward have in common: N pixels, P = D / H, all in the dtype of computation."""
+
+    keep: Tensor  # [B, T]
+    x: Tensor  # [B, T, N, C] divided by its deviation, zero on masked dates
+    normal: Tensor  # [B, T, N, C] scaled and shifted
+    mean: Tensor  # [B, N, H]
+    deviation: Tensor  # [B, N, H], one over it
+    position: Tensor  # [B, T, P]
+    highest: Tensor  # [B, N, H] log of the sum of exponentials
+    share: Tensor  # [B, T, N, H] before dropout
+    factor: Tensor  # [B, T, N, H] of dropout, or a one
+
+
+def _compute(
+    features: Tensor,
+    days: Tensor,
+    mask: Tensor,
+    norm_scale: Tensor,
+    norm_shift: Tensor,
+    score: Tensor,
+    score_position: Tensor,
+    score_bias: Tensor,
+    seed: Tensor,
+    period: float,
+    dropout: float,
+) -> _Absorbed:
+    B, T, Y, X, C = features.shape
+    H = score.shape[0]
+    keep = mask.to(score.dtype)
+    real = keep[:, :, None, None, None]
+    grouped = features.to(score.dtype).reshape(B, T, Y * X, H, C // H).masked_fill(real == 0, 0)
+    count = (keep.sum(1) * (C // H)).clamp(min=1)[:, None, None]
+    mean = grouped.sum((1, 4)) / count  # [B, N, H]
+    centred = (grouped - mean[:, None, :, :, None]) * real
+    deviation = torch.rsqrt(centred.square().sum((1, 4)) / count + EPSILON)
+    x = (centred * deviation[:, None, :, :, None]).reshape(B, T, Y * X, C)
+    normal = (x * norm_scale + norm_shift) * real[..., 0]
+    position = positions(days.to(score.dtype), width=score_position.shape[1], period=period)
+    scores = normal @ score.T + (position @ score_position.T + score_bias)[:, :, None]
+    masked = real[..., 0] == 0
+    highest = scores.masked_fill(masked, float("-inf")).logsumexp(1)
+    highest = torch.where(torch.isfinite(highest), highest, 0)
+    share = (scores - highest[:, None]).masked_fill(masked, float("-inf")).exp()
+    factor = torch.ones((), dtype=score.dtype)
+    if dropout > 0:
+        generator = torch.Generator().manual_seed(int(seed))
+        factor = (torch.rand(share.shape, generator=generator) >= dropout).to(score.dtype) / (1 - dropout)
+    return _Absorbed(keep, x, normal, mean, deviation, position, highest, share, factor)
+
+
+def absorbed(
+    features: Tensor,
+    days: Tensor,
+    mask: Tensor,
+    norm_scale: Tensor,
+    norm_shift: Tensor,
+    score: Tensor,
+    score_position: Tensor,
+    score_bias: Tensor,
+    embed: Tensor,
+    embed_bias: Tensor,
+    seed: Tensor,
+    period: float,
+    dropout: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`temporal_attention` as the custom op has it: absorbed weights, channels and heads last.
+
+    Args:
+        features: [B, T, Y, X, C].
+        days: [B, T].
+        mask: [B, T], 1 or 0.
+        norm_scale: [C].
+        norm_shift: [C].
+        score: [H, C], with the two that follow as `absorb` gives them.
+        score_position: [H, D / H].
+        score_bias: [H].
+        embed: [D, C].
+        embed_bias: [D].
+        seed: [1] of the dropout.
+        period: of the slowest sinusoid, in days over 2 pi.
+        dropout: probability of dropping a weight.
+
+    Returns:
+        Context [B, Y, X, D], attention [B, T, Y, X, H], and what the gradients need of a pixel and head, [B, Y, X, H]
+        each: the log of the softmax's sum, the mean of the group, and one over its deviation.
+    """
+    given = (features, days, mask, norm_scale, norm_shift, score, score_position, score_bias, seed, period, dropout)
+    made = _compute(*given)
+    B, T, Y, X, C = features.shape
+    H, P = score_position.shape
+    attention = made.share * made.factor
+    gathered = torch.einsum("btnh,btnc->bnhc", attention, made.normal)
+    context = torch.einsum("bnhc,hpc->bnhp", gathered, embed.to(score.dtype).view(H, P, C))
+    context = context + attention.sum(1)[..., None] * embed_bias.view(H, P)
+    context = context + torch.einsum("btnh,btp->bnhp", attention, made.position)
+    statistics = (each.reshape(B, Y, X, H).contiguous() for each in (made.highest, made.mean, made.deviation))
+    return (  # type: ignore[return-value]
+        context.reshape(B, Y, X, H * P).to(features.dtype),
+        attention.reshape(B, T, Y, X, H).to(features.dtype),
+        *statistics,
+    )
+
+
+def backward(
+    features: Tensor,
+    days: Tensor,
+    mask: Tensor,
+    norm_scale: Tensor,
+    norm_shift: Tensor,
+    score: Tensor,
+    score_position: Tensor,
+    score_bias: Tensor,
+    embed: Tensor,
+    embed_bias: Tensor,
+    seed: Tensor,
+    to_context: Tensor,
+    to_attention: Tensor,
+    period: float,
+    dropout: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of `absorbed`.
+
+    Args:
+        features: [B, T, Y, X, C].
+        days: [B, T].
+        mask: [B, T], 1 or 0.
+        norm_scale: [C].
+        norm_shift: [C].
+        score: [H, C].
+        score_position: [H, D / H].
+        score_bias: [H].
+        embed: [D, C].
+        embed_bias: [D].
+        seed: [1] of the dropout.
+        to_context: gradient of the context.
+        to_attention: gradient of the attention.
+        period: of the slowest sinusoid, in days over 2 pi.
+        dropout: probability of dropping a weight.
+
+    Returns:
+        Gradients of features, norm_scale, norm_shift, score, score_position, embed and embed_bias; that of score_bias
+        is zero, as what all dates' scores have in common changes no share of them.
+    """
+    given = (features, days, mask, norm_scale, norm_shift, score, score_position, score_bias, seed, period, dropout)
+    made = _compute(*given)
+    B, T, Y, X, C = features.shape
+    H, P = score_position.shape
+    heads = embed.to(score.dtype).view(H, P, C)
+    arrived = to_context.to(score.dtype).reshape(B, Y * X, H, P)
+    attention = made.share * made.factor
+
+    pull = torch.einsum("bnhp,hpc->bnhc", arrived, heads)
+    to_weight = to_attention.to(score.dtype).reshape(B, T, Y * X, H) + torch.einsum(
+        "bnhc,btnc->btnh", pull, made.normal
+    )
+    to_weight = to_weight + (arrived * embed_bias.view(H, P)).sum(3)[:, None]
+    to_weight = (to_weight + torch.einsum("bnhp,btp->btnh", arrived, made.position)) * made.factor
+    change = made.share * (to_weight - (made.share * to_weight).sum(1, keepdim=True))  # of the scores
+
+    to_normal = change @ score + torch.einsum("btnh,bnhc->btnc", attention, pull)
+    scaled = (to_normal * norm_scale).reshape(B, T, Y * X, H, C // H)
+    x = made.x.reshape(scaled.shape)
+    real = made.keep[:, :, None, None, None]
+    count = (made.keep.sum(1) * (C // H)).clamp(min=1)[:, None, None, None, None]
+    level = (scaled * real).sum((1, 4), keepdim=True) / count
+    slope = (scaled * x).sum((1, 4), keepdim=True) / count
+    to_features = (scaled - level - x * slope) * made.deviation[:, None, :, :, None] * real
+    gathered = torch.einsum("btnh,btnc->bnhc", attention, made.normal)
+    return (
+        to_features.reshape(features.shape).to(features.dtype),
+        (to_normal * made.x).sum((0, 1, 2)),
+        to_normal.sum((0, 1, 2)),
+        torch.einsum("btnh,btnc->hc", change, made.normal),
+        torch.einsum("btnh,btp->hp", change, made.position),
+        torch.einsum("bnhp,bnhc->hpc", arrived, gathered).reshape(embed.shape).to(embed.dtype),
+        (attention.sum(1)[..., None] * arrived).sum((0, 1)).reshape(-1),
+    )
