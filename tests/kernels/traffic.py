@@ -75,7 +75,8 @@ def measure() -> Iterator[list[Traffic]]:
         return name
 
     def count(counter, pointers, mask) -> None:
-        active = np.broadcast_to(mask.data, pointers.data.shape)
+        # a mask may come as integers, which NumPy would take for places
+        active = np.broadcast_to(mask.data, pointers.data.shape).astype(bool)
         if active.any():
             item_bytes = pointers.get_element_ty().primitive_bitwidth // 8
             counter[owner(pointers.data[active])] += int(active.sum()) * item_bytes
