@@ -88,9 +88,9 @@ def _pick(i, each0, each1, each2, each3, each4):
 
 
 @triton.jit
-def _add_same(total, source, b, place, keep, B, pixels, COUT):
+def _add_same(total, source, b, first, place, keep, B, pixels, COUT):
     """Adds a map [B, pixels, COUT] of the output's size; an empty map adds nothing."""
-    corner = tl.minimum(b, B - 1).to(tl.int64) * pixels * COUT
+    corner = (tl.minimum(b, B - 1).to(tl.int64) * pixels + first) * COUT
     return total + tl.load(source + corner + place, mask=keep & (B > 0), other=0.0).to(tl.float32)
 
 
@@ -146,10 +146,10 @@ def _forward(
     total += tl.load(bias + n, mask=n < BIASES, other=0.0)[None, :]
 
     keep = inside[:, None] & (n < COUT)[None, :]
-    place = first * COUT + pixel[:, None] * COUT + n[None, :]
-    total = _add_same(total, same0, b, place, keep, BS0, Y * X, COUT)
-    total = _add_same(total, same1, b, place, keep, BS1, Y * X, COUT)
-    out += b.to(tl.int64) * Y * X * COUT
+    place = pixel[:, None] * COUT + n[None, :]
+    total = _add_same(total, same0, b, first, place, keep, BS0, Y * X, COUT)
+    total = _add_same(total, same1, b, first, place, keep, BS1, Y * X, COUT)
+    out += (b.to(tl.int64) * Y * X + first) * COUT
     tl.store(out + place, total.to(out.dtype.element_ty), mask=keep)
 
 
@@ -204,7 +204,8 @@ def _backward(
             weight *= _hat(first_x[None, :], share_x[None, :], column[:, None])
             total = _add_product(total, weight, values)
     inside = (row < YI) & (column < XI)
-    place = ((b.to(tl.int64) * YI + y0) * XI + x0) * C + (s // SX * XI + s % SX)[:, None] * C + n[None, :]
+    to_map += ((b.to(tl.int64) * YI + y0) * XI + x0) * C
+    place = (s // SX * XI + s % SX)[:, None] * C + n[None, :]
     tl.store(to_map + place, total.to(to_map.dtype.element_ty), mask=inside[:, None] & (n < C)[None, :])
 
 
