@@ -28,16 +28,13 @@ def _places(token, b, window_y, window_x, Y, X, SY, SX, WY: tl.constexpr, WX: tl
 
 
 @triton.jit
-def _rows(part: tl.constexpr, token, qkv, padding, b, h, H, window_y, window_x, Y, X, SY, SX, WY: tl.constexpr,
-          WX: tl.constexpr):  # fmt: skip
-    """Queries, keys or values (part 0, 1 or 2) of one head for tokens of a window: [N, D]."""
-    place, real = _places(token, b, window_y, window_x, Y, X, SY, SX, WY, WX)
+def _rows(part: tl.constexpr, place, real, qkv, padding, h, H, padded):
+    """Queries, keys or values (part 0, 1 or 2) of one head for some tokens: [N, D]."""
     d = tl.arange(0, _D)
     column = (part * H + h) * _D
     rows = tl.load(qkv + place[:, None] * (3 * H * _D) + column + d[None, :], mask=real[:, None], other=0.0)
     if part > 0:
         # what pads the map is attended to, but asks for nothing
-        padded = tl.maximum((window_y + 1) * WY - Y, (window_x + 1) * WX - X) > 0
         beyond = tl.load(padding + column + d, mask=padded & (d < _D), other=0.0)
         rows = tl.where(real[:, None], rows, beyond[None, :])
     return rows
@@ -57,14 +54,12 @@ def _code(token, last_y, last_x, SY, SX, WY: tl.constexpr, WX: tl.constexpr, ENT
 
 
 @triton.jit
-def _scores(q, k, biases, query, key, last_y, last_x, SY, SX, WY: tl.constexpr, WX: tl.constexpr):
-    """Scores [N, M] of keys for queries, in powers of two."""
+def _scores(q, k, query, key, biases):
+    """Scores [N, M] of keys for queries, in powers of two, from rows and codes of both."""
     N: tl.constexpr = q.shape[0]
     M: tl.constexpr = k.shape[0]
     ENTRIES: tl.constexpr = biases.shape[0]
-    middle: tl.constexpr = (WY - 1) * (2 * WX - 1) + WX - 1
-    asking = _code(query, last_y, last_x, SY, SX, WY, WX, ENTRIES) + middle
-    pair = asking[:, None] - _code(key, last_y, last_x, SY, SX, WY, WX, ENTRIES)[None, :]
+    pair = query[:, None] - key[None, :]
     bias = tl.reshape(tl.gather(biases, tl.reshape(pair & (ENTRIES - 1), [N * M]), 0), [N, M])
     scores = tl.dot(q, tl.trans(k), input_precision="tf32x3") * (_SCALE * _LOG2_E) + bias
     apart = (pair & -ENTRIES) != 0
@@ -87,25 +82,31 @@ def _forward(
     window_x = window % windows_x
     last_y = window_y == tl.cdiv(Y, WY) - 1
     last_x = window_x == windows_x - 1
+    padded = tl.maximum((window_y + 1) * WY - Y, (window_x + 1) * WX - X) > 0
 
     entries: tl.constexpr = (2 * WY - 1) * (2 * WX - 1)
     entry = tl.arange(0, ENTRIES)
     biases = tl.load(table + h * entries + entry, mask=entry < entries, other=0.0) * _LOG2_E
-    keys, ks, vs = (), (), ()
+    keys, codes, ks, vs = (), (), (), ()
     for piece in tl.static_range(2 if TAIL else 1):
         key = piece * KEYS + tl.arange(0, TAIL if piece else KEYS)
+        key_place, key_real = _places(key, b, window_y, window_x, Y, X, SY, SX, WY, WX)
         keys += (key,)
-        ks += (_rows(1, key, qkv, padding, b, h, H, window_y, window_x, Y, X, SY, SX, WY, WX),)
-        vs += (_rows(2, key, qkv, padding, b, h, H, window_y, window_x, Y, X, SY, SX, WY, WX),)
+        codes += (_code(key, last_y, last_x, SY, SX, WY, WX, ENTRIES),)
+        ks += (_rows(1, key_place, key_real, qkv, padding, h, H, padded),)
+        vs += (_rows(2, key_place, key_real, qkv, padding, h, H, padded),)
 
     for start in range(0, WY * WX, QUERIES):
         query = start + tl.arange(0, QUERIES)
-        q = _rows(0, query, qkv, padding, b, h, H, window_y, window_x, Y, X, SY, SX, WY, WX)
+        place, real = _places(query, b, window_y, window_x, Y, X, SY, SX, WY, WX)
+        q = _rows(0, place, real, qkv, padding, h, H, padded)
+        # equal places meet in the middle of the table
+        code = _code(query, last_y, last_x, SY, SX, WY, WX, ENTRIES) + entries // 2
         largest = tl.full((QUERIES,), float("-inf"), tl.float32)
         total = tl.zeros((QUERIES,), tl.float32)
         mixed = tl.zeros((QUERIES, _D), tl.float32)
         for piece in tl.static_range(2 if TAIL else 1):
-            scores = _scores(q, ks[piece], biases, query, keys[piece], last_y, last_x, SY, SX, WY, WX)
+            scores = _scores(q, ks[piece], code, codes[piece], biases)
             if KEYS + TAIL > WY * WX:
                 scores = tl.where((keys[piece] < WY * WX)[None, :], scores, float("-inf"))
             before = largest
@@ -114,7 +115,6 @@ def _forward(
             shrunk = tl.exp2(before - largest)
             total = total * shrunk + tl.sum(weight, axis=1)
             mixed = tl.dot(weight.to(q.dtype), vs[piece], mixed * shrunk[:, None], input_precision="tf32x3")
-        place, real = _places(query, b, window_y, window_x, Y, X, SY, SX, WY, WX)
         here = out + place[:, None] * (H * _D) + h * _D + tl.arange(0, _D)[None, :]
         tl.store(here, (mixed / total[:, None]).to(out.dtype.element_ty), mask=real[:, None])
 
