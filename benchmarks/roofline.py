@@ -30,9 +30,9 @@ DTYPE = torch.bfloat16
 _LABEL = "arithmetic, not measurement"
 _HEAD = f"""# Roofline on paper
 
-**Every figure here is arithmetic, not measurement.** Nothing was timed: the tables say what no implementation can beat,
-and nothing about what ours reaches. `python -m benchmarks.roofline --markdown docs/roofline.md` writes this page, and a
-test compares it with what is computed anew.
+**Every figure here is arithmetic, not measurement.** Nothing was timed: the tables say what cannot be beaten by whoever
+computes the same, and nothing about what ours reaches. `python -m benchmarks.roofline --markdown docs/roofline.md`
+writes this page, and a test compares it with what is computed anew.
 
 One tile of FLAIR-HUB's LC-F and LC-L (Swin-B, UPerNet): an aerial image of 512 px, series of {DATES} dates, a batch of
 one, activations and weights of two bytes.

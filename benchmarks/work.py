@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ from .unfused import measure_unfused
 if TYPE_CHECKING:
     from .kernels.cases import Shape
 
-__all__ = ["Work", "work_of_segments", "work_of_shape"]
+__all__ = ["Work", "without_numbers", "work_of_segments", "work_of_shape"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,18 @@ class Work:
 
     def __mul__(self, times: int) -> Work:
         return Work(*(getattr(self, name) * times for name in self.__dataclass_fields__))
+
+
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """Make tensors that have shapes and no numbers, and compute with them; autocast does not know their device."""
+    with (
+        torch.no_grad(),
+        torch.device("meta"),
+        patch.object(torch, "is_autocast_enabled", lambda *_: False),
+        patch.object(torch, "autocast", lambda *_, **__: nullcontext()),
+    ):
+        yield
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +96,7 @@ def work_of_segments(spec: NetworkSpec, *, dtype: torch.dtype) -> Iterator[tuple
     Fused: every kernel, matrix product and convolution reads its operands, weights among them, and writes its result;
     what lies between them is free. Everything else: what the segment does in plain PyTorch.
     """
-    with torch.no_grad(), torch.device("meta"):
+    with without_numbers():
         tiles_px = {name: MODALITIES[name].tile_px for name in spec.modalities}
         for segment in list(segments_of(UPerFuse(spec).eval(), tiles_px=tiles_px)):
             dates = (DATES,) if segment.series else ()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_LEAST_EQUAL = 0.9999
-"""Share of whole numbers that must equal those of the truth: a label at a border may fall to either side."""
+_LEAST_EQUAL = 0.999
+"""Share of whole numbers that must equal the truth's: a label at a border or a percentage at a half may differ."""
 
 
 def check(case: Case) -> Callable[[Sequence[Tensor], Sequence[Tensor]], None]:
