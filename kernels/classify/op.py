@@ -60,7 +60,7 @@ def _run(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) ->
     B, K, YL, XL = logits.shape
     Y, X = labels.shape[1:]
     steps = _steps(logits, _resizes(sizes, align_corners))
-    TY, TX = _tile(len(steps), logits_yx=(YL, XL), map_yx=(Y, X))
+    TY, TX = _tile(dtype_name(logits), len(steps), logits_yx=(YL, XL), map_yx=(Y, X))
     broken = logits.new_empty((B, -(-Y // TY) * -(-X // TX)), dtype=torch.int32)
     # a step that is not there reads as one that changes nothing
     first, second = [*steps, *[_Step((Y, X), (Y, X), align_corners=True)] * 2][:2]
@@ -131,17 +131,22 @@ def _steps(logits: Tensor, resizes: Sequence[Resize]) -> list[_Step]:
     return [step for step in steps if step.source_yx != step.to_yx]
 
 
-def _tile(steps: int, *, logits_yx: tuple[int, int], map_yx: tuple[int, int]) -> list[int]:
-    """Rows and columns of the map per program, so that what they read of the logits fits a patch."""
-    from .kernel import PATCHES, TILE
+def _tile(dtype: str, steps: int, *, logits_yx: tuple[int, int], map_yx: tuple[int, int]) -> list[int]:
+    """Rows and columns of the map per program, so that what it reads of the logits fits a patch."""
+    from .kernel import patch_shape
 
-    tile = list(TILE)
-    if steps:
-        for axis, room in enumerate(PATCHES[steps]):
-            apart = logits_yx[axis] / max(map_yx[axis] - 1, 1)  # of neighbours in the map, in logits, at most
-            while tile[axis] > 1 and int((tile[axis] - 1) * apart) + 2 * steps + 1 > room:
-                tile[axis] //= 2
+    patch = patch_shape(dtype, steps)
+    tile = [2 * room for room in patch]
+    for axis in range(2):
+        apart = logits_yx[axis] / max(map_yx[axis] - 1, 1)  # neighbours in the map, counted in logits, at most
+        while steps and tile[axis] > 1 and _places(tile[axis], apart, steps) > patch[axis]:
+            tile[axis] //= 2
     return tile
+
+
+def _places(pixels: int, apart: float, steps: int) -> int:
+    """Logits along an axis that so many pixels read at most."""
+    return int((pixels - 1) * apart) + 2 * steps + 1
 
 
 def _check(logits: Tensor, resizes: Sequence[Resize]) -> None:

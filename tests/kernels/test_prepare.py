@@ -44,7 +44,8 @@ def test_reference_equals_the_loop(sample):
     pixels, channels, void = _case("surface and height", sample=sample)
     for mask in (None, void):
         got = prepare(pixels, channels=channels, void=mask, dtype=torch.float64)
-        torch.testing.assert_close(got.values, reference.naive(pixels, channels=channels, void=mask), atol=0, rtol=1e-14)
+        want = reference.naive(pixels, channels=channels, void=mask)
+        torch.testing.assert_close(got.values, want, atol=0, rtol=1e-14)
         assert got.broken.tolist() == [0]
 
 
@@ -135,7 +136,7 @@ def test_compiles_without_graph_breaks(kernels):
 
 
 def test_moves_each_byte_once(kernels):
-    """Aerial images of four bands, of which the network sees three, and elevation of two, as LC-F and LC-L have them."""
+    """Aerial images of four bands, of which the network sees three, and elevation, as LC-F and LC-L have them."""
     aerial = Channels.of(band=[3, 0, 1], mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
     elevation = Channels.of(band=[0, 0], minus=[-1, 1], mean=[1.0, 2.0], std=[3.0, 4.0])
     fp32, bf16 = torch.float32, torch.bfloat16

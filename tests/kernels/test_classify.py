@@ -1,0 +1,218 @@
+"""Logits to labels and confidence: the reference against a loop, the kernel and the engine's native step against it."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from uperfuse.engine import _native
+from uperfuse.engine.resize import axis_resize
+from uperfuse.kernels.classify import Resize, classify, reference
+from uperfuse.kernels.launch import dtype_name
+
+from .registration import assert_registered
+from .tolerances import TOLERANCES
+from .traffic import assert_in_readme, measure, measure_unfused
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+VOID = 255
+
+# logits [B, K, Y, X] and what they are resized to
+CASES = {
+    "a quarter": ((2, 19, 20, 37), [Resize((80, 148), align_corners=True)]),
+    "half-pixel centres": ((1, 15, 10, 11), [Resize((77, 160), align_corners=False)]),
+    "twice": ((1, 23, 6, 5), [Resize((24, 20), align_corners=True), Resize((131, 80), align_corners=False)]),
+    "twice, to fewer columns": ((1, 3, 7, 9), [Resize((7, 30), align_corners=False), Resize((20, 13), True)]),
+    "not at all": ((2, 64, 9, 37), []),
+    "to the same size": ((1, 2, 16, 16), [Resize((16, 16), align_corners=False)]),
+    "much shorter": ((1, 3, 90, 70), [Resize((7, 3), align_corners=False)]),
+    "one row and one class": ((1, 1, 1, 4), [Resize((1, 16), align_corners=True)]),
+    "to one pixel": ((1, 5, 4, 3), [Resize((1, 1), align_corners=True)]),
+}
+
+
+def _logits(name: str, *, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    torch.manual_seed(4)
+    return (3 * torch.randn(CASES[name][0], dtype=torch.float64)).to(dtype)
+
+
+def _full(logits: torch.Tensor, resizes) -> torch.Tensor:
+    """Float64 logits at the map's size."""
+    full = logits.double()
+    for resize in resizes:
+        full = F.interpolate(full, size=resize.shape_yx, mode="bilinear", align_corners=resize.align_corners)
+    return full
+
+
+def _assert_maps(labels, confidence, logits, *, resizes, percent_points: float = 0.0) -> None:
+    """Labels and confidence are right wherever float64 says that rounding cannot change them.
+
+    Args:
+        labels: to be checked.
+        confidence: to be checked.
+        logits: what they were made from.
+        resizes: and how.
+        percent_points: by how much more a confidence may be off before it is rounded.
+    """
+    full = _full(logits, resizes)
+    largest = float(logits.double().abs().max())
+    tolerance = TOLERANCES["classify", logits.dtype]
+    best, label = full.max(1)
+    second = full.scatter(1, label[:, None], -torch.inf).amax(1)
+    clear = best - second > tolerance * largest
+    assert clear.double().mean() > 0.9
+    assert torch.equal(labels[clear].long(), label[clear])
+
+    percent = 100 * full.softmax(1).amax(1)
+    # of a softmax in percent, an error of the logits makes at most half as much in parts of 100
+    slack = 100 * tolerance * largest + percent_points
+    assert bool((confidence <= (percent + slack + 0.5).floor()).all())
+    assert bool((confidence >= (percent - slack + 0.5).floor()).all())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reference_equals_the_loop(name):
+    logits, resizes = _logits(name), CASES[name][1]
+    got = classify(logits, resizes=resizes)
+    labels, confidence = reference.naive(logits, resizes=resizes)
+    assert torch.equal(got.labels, labels)
+    assert torch.equal(got.confidence, confidence)
+    assert got.broken.tolist() == [0] * len(logits)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_kernel_equals_the_reference(kernels, name, dtype):
+    logits, resizes = _logits(name, dtype=dtype), CASES[name][1]
+    got = classify(logits, resizes=resizes)
+    assert got.labels.dtype == got.confidence.dtype == torch.uint8
+    _assert_maps(got.labels, got.confidence, logits, resizes=resizes)
+    assert got.broken.tolist() == [0] * len(logits)
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - {"much shorter"}))
+def test_kernel_and_engine_agree(kernels, name):
+    logits, resizes = _logits(name, dtype=torch.float32), CASES[name][1]
+    got = classify(logits, resizes=resizes)
+    rows, columns = (
+        axis_resize(logits.shape[2 + axis], steps=[(each.shape_yx[axis], each.align_corners) for each in resizes])
+        for axis in (0, 1)
+    )
+    for b in range(len(logits)):
+        labels, confidence = map(torch.from_numpy, _native.classify(logits[b].numpy(), rows=rows, columns=columns))
+        assert torch.equal(got.labels[b], labels)
+        # the engine's exponential is good to a hundredth of a percent point
+        _assert_maps(labels[None], confidence[None], logits[b : b + 1], resizes=resizes, percent_points=0.01)
+        assert int((got.confidence[b].int() - confidence.int()).abs().max()) <= 1
+        assert float((got.confidence[b] != confidence).double().mean()) < 0.01
+
+
+def test_close_logits_change_places_only_within_the_tolerance(kernels):
+    resizes = [Resize((128, 128), align_corners=True)]
+    torch.manual_seed(5)
+    logits = torch.randn(1, 9, 32, 32)
+    logits[:, 7] = 9 + torch.randn(32, 32)
+    logits[:, 3] = logits[:, 7] + 4e-5 * torch.randn(32, 32)
+    got = classify(logits, resizes=resizes)
+    full = _full(logits, resizes)
+    wrong = got.labels.long() != full.argmax(1)
+    apart = (full[:, 7] - full[:, 3]).abs()
+    assert apart[~wrong].min() < 1e-6  # the case is hard enough
+    assert wrong.sum() == 0 or float(apart[wrong].max() / logits.abs().max()) < TOLERANCES["classify", torch.float32]
+
+
+def test_of_equal_logits_the_first_wins(kernels):
+    logits = torch.zeros(1, 5, 3, 4)
+    logits[:, 0] = -1
+    for resizes in ([], [Resize((12, 16), align_corners=True)]):
+        got = classify(logits, resizes=resizes)
+        assert got.labels.unique().tolist() == [1]
+        assert got.confidence.unique().tolist() == [int(100 / (4 + 2.718281828**-1) + 0.5)]
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["reference", "kernel"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)
+@pytest.mark.parametrize("resized", [False, True], ids=["as they are", "resized"])
+def test_what_is_not_finite_is_void_and_counted(request, value, resized, fused):
+    if fused:
+        request.getfixturevalue("kernels")
+    logits = torch.randn(2, 4, 20, 30)
+    resizes = [Resize((80, 120), align_corners=True)] if resized else []
+    whole = classify(logits, resizes=resizes)
+    logits[1, 2, 7, 11] = value
+    got = classify(logits, resizes=resizes)
+    assert torch.equal(got.labels[0], whole.labels[0])
+    assert torch.equal(got.confidence[0], whole.confidence[0])
+    touched = _full((~logits.isfinite()).double(), resizes).amax(1) > 0
+    assert bool((got.labels[touched] == VOID).all())
+    assert torch.equal(got.labels == VOID, got.confidence == VOID)
+    assert got.broken.tolist() == (got.labels == VOID).sum((1, 2)).tolist()
+    # a neighbour whose weight is 0 may count, nothing farther away
+    near = F.max_pool2d(touched[:, None].double(), 9 if resized else 1, stride=1, padding=4 if resized else 0)[:, 0] > 0
+    assert torch.equal(got.labels[~near], whole.labels[~near])
+    assert torch.equal(got.confidence[~near], whole.confidence[~near])
+
+
+def test_takes_logits_that_are_not_contiguous(kernels):
+    logits, resizes = _logits("a quarter", dtype=torch.float32), CASES["a quarter"][1]
+    got = classify(logits.to(memory_format=torch.channels_last), resizes=resizes)
+    assert torch.equal(got.labels, classify(logits, resizes=resizes).labels)
+
+
+@pytest.mark.parametrize("interpreted", [False, True], ids=["reference", "kernel"])
+def test_op_is_registered_rightly(request, interpreted):
+    if interpreted:
+        request.getfixturevalue("kernels")
+    op = torch.ops.uperfuse.classify.default
+    assert_registered(op, torch.randn(2, 3, 4, 5), [16, 20, 33, 40], [True, False])
+    assert_registered(op, torch.randn(1, 3, 4, 5), [], [])
+
+
+def test_compiles_without_graph_breaks(kernels):
+    logits, resizes = _logits("twice", dtype=torch.float32), CASES["twice"][1]
+
+    def shown(logits):
+        found = classify(logits * 2, resizes=resizes)
+        return found.labels, found.confidence.float() / 100, found.broken
+
+    compiled = torch.compile(shown, fullgraph=True, backend="aot_eager")
+    for ours, theirs in zip(compiled(logits), shown(logits), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_moves_few_bytes_twice(kernels):
+    """Logits of an aerial tile as LC-F and LC-L have them, and of a SPOT-led network."""
+    aerial = {px: [Resize((px, px), align_corners=True)] for px in (512, 768)}
+    spot = [Resize((64, 64), align_corners=True), Resize((512, 512), align_corners=False)]
+    rows = []
+    for what, side, resizes, dtypes in (
+        ("512 px", 128, aerial[512], (torch.float32, torch.bfloat16)),
+        ("768 px", 192, aerial[768], (torch.float32, torch.bfloat16)),
+        ("16 to 64 to 512 px", 16, spot, (torch.float32,)),
+    ):
+        for dtype in dtypes:
+            logits = torch.zeros(1, 19, side, side, dtype=dtype)
+            with measure() as launches:
+                classify(logits, resizes=resizes)
+            with measure_unfused() as unfused:
+                reference.classify(logits, resizes=resizes)
+            (launch,) = launches
+            assert launch.ratio <= 1.15
+            rows.append((f"{what}, {dtype_name(logits)}", launch.moved, launch.compulsory, unfused.moved))
+    assert_in_readme("classify", rows)
+
+
+@pytest.mark.parametrize(
+    ("logits", "resizes", "error", "says"),
+    [
+        (torch.zeros(3, 4, 5), [], ValueError, "expected"),
+        (torch.zeros(1, 256, 1, 1), [], ValueError, "1 to 255 classes"),
+        (torch.zeros(1, 2, 0, 1), [], ValueError, "empty"),
+        (torch.zeros(1, 2, 3, 4), [Resize((0, 4), True)], ValueError, "at least 1 px"),
+        (torch.zeros(1, 2, 3, 4), [Resize((9, 2), True), Resize((9, 9), True)], ValueError, "no axis to get shorter"),
+        (torch.zeros(1, 2, 3, 4), [Resize((n, n), True) for n in (5, 6, 7)], ValueError, "at most 2"),
+        (torch.zeros(1, 2, 3, 4, dtype=torch.float64), [], TypeError, "expected one of"),
+    ],
+)
+def test_refuses_what_it_cannot_classify(kernels, logits, resizes, error, says):
+    with pytest.raises(error, match=says):
+        classify(logits, resizes=resizes)
