@@ -1,10 +1,33 @@
-"""What boards can do at most, as published: the rates that a floor is computed from."""
+"""What boards can do at most, as published, and what is asked of them: a floor follows from both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
-__all__ = ["PEAKS", "Peak", "peak_of"]
+__all__ = ["PEAKS", "Load", "Peak", "peak_of"]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of a board.
+
+    Attributes:
+        launches: of kernels.
+        moved: bytes between memory and the GPU.
+        matrix_flop: operations of matrix units.
+        vector_flop: operations of the other units.
+    """
+
+    launches: int = 0
+    moved: int = 0
+    matrix_flop: int = 0
+    vector_flop: int = 0
+
+    def __add__(self, other: Load) -> Load:
+        return Load(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, times: int) -> Load:
+        return Load(*(times * each for each in astuple(self)))
 
 
 @dataclass(frozen=True)
@@ -31,23 +54,26 @@ class Peak:
     source: str
     derived: str = ""
 
-    def floor_us(self, *, moved: int, matrix_flop: int, vector_flop: int) -> float:
+    def floor_us(self, load: Load) -> float:
         """Least time in microseconds: that of the slowest of memory, matrix units and the others, all at their peak.
 
         Example:
-            >>> PEAKS["A100"].floor_us(moved=2_039_000, matrix_flop=0, vector_flop=0)
+            >>> PEAKS["A100"].floor_us(Load(moved=2_039_000))
             1.0
         """
-        return 1e6 * max(moved / self.bytes_s, matrix_flop / self.matrix_flop_s, vector_flop / self.vector_flop_s)
+        return 1e6 * max(self._times(load).values())
 
-    def bound(self, *, moved: int, matrix_flop: int, vector_flop: int) -> str:
+    def bound(self, load: Load) -> str:
         """Which of the three decides the floor: "memory", "matrix" or "vector"."""
-        times = {
-            "memory": moved / self.bytes_s,
-            "matrix": matrix_flop / self.matrix_flop_s,
-            "vector": vector_flop / self.vector_flop_s,
-        }
+        times = self._times(load)
         return max(times, key=lambda name: times[name])
+
+    def _times(self, load: Load) -> dict[str, float]:
+        return {
+            "memory": load.moved / self.bytes_s,
+            "matrix": load.matrix_flop / self.matrix_flop_s,
+            "vector": load.vector_flop / self.vector_flop_s,
+        }
 
 
 _T = 1e12

@@ -8,7 +8,7 @@ Without options all networks and boards go to the terminal.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from .kernels.cases import shapes_of
 from .networks import DATES, NETWORKS
-from .peaks import PEAKS, Peak
+from .peaks import PEAKS, Load, Peak
 from .work import Work, work_of_segments, work_of_shape
 
 __all__ = ["DTYPE", "Grid", "floors", "grids", "markdown", "rows"]
@@ -47,8 +47,8 @@ one, activations and weights of two bytes.
 - **Unfused bytes**: what every operation of plain PyTorch reads and writes for the reference, one launch each
   (`benchmarks/unfused.py`).
 - **Matrix operations**: two per multiply-add of products and convolutions. **Vector operations**: one per element of
-  the largest array of every other operation of the reference that computes. Those that take several per element are
-  undercounted.
+  the largest array of every other operation that computes. Those that take several per element are undercounted. Both
+  are the reference's for a kernel, too. A segment computes less where its kernels need no padding.
 """
 
 
@@ -110,10 +110,7 @@ def rows(network: str) -> tuple[list[Row], list[Row]]:
 
 def floors(work: Work, peak: Peak) -> tuple[float, float]:
     """Microseconds that the work takes at least on a board, fused and unfused."""
-    return tuple(  # type: ignore[return-value]
-        peak.floor_us(moved=moved, matrix_flop=work.matrix_flop, vector_flop=work.vector_flop)
-        for moved in (work.fused, work.unfused)
-    )
+    return peak.floor_us(work.fused), peak.floor_us(work.unfused)
 
 
 def grids(*, networks: Sequence[str] = (), boards: Sequence[str] = ()) -> Iterator[Grid]:
@@ -145,25 +142,22 @@ def grids(*, networks: Sequence[str] = (), boards: Sequence[str] = ()) -> Iterat
     )
     for network in networks or NETWORKS:
         for what, some in zip(("kernels", "segments"), rows(network), strict=True):
-            yield _work(f"{network}, {what}: work ({_LABEL})", some)
+            yield _work(f"{network}, {what}: work, fused / unfused ({_LABEL})", some)
             yield _floors(f"{network}, {what}: floors in microseconds, fused / unfused ({_LABEL})", some, peaks)
 
 
 def _work(title: str, some: list[Row]) -> Grid:
+    columns: dict[str, Callable[[Load], str]] = {
+        "launches": lambda load: f"{load.launches}",
+        "matrix, GFLOP": lambda load: f"{load.matrix_flop / 1e9:.3f}",
+        "vector, GFLOP": lambda load: f"{load.vector_flop / 1e9:.4f}",
+        "moved, MB": lambda load: f"{load.moved / 1e6:.2f}",
+    }
     return Grid(
         title,
-        ("", "launches", "of PyTorch", "matrix, GFLOP", "vector, GFLOP", "fused, MB", "unfused, MB", "unfused / fused"),
+        ("", *columns),
         tuple(
-            (
-                row.name,
-                f"{row.work.launches}",
-                f"{row.work.operations}",
-                f"{row.work.matrix_flop / 1e9:.3f}",
-                f"{row.work.vector_flop / 1e9:.4f}",
-                f"{row.work.fused / 1e6:.2f}",
-                f"{row.work.unfused / 1e6:.2f}",
-                f"{row.work.unfused / row.work.fused:.1f}",
-            )
+            (row.name, *(f"{show(row.work.fused)} / {show(row.work.unfused)}" for show in columns.values()))
             for row in some
         ),
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from .peaks import Load
 
 __all__ = ["Counted", "Operation", "measure_unfused"]
 
@@ -68,19 +70,21 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return sum(each.moved for each in self.operations)
 
     @property
-    def moved_by_products(self) -> int:
-        """Bytes that products and kernels read and write, were everything between them free."""
-        return sum(each.compulsory for each in self.operations if each.product)
+    def load(self) -> Load:
+        """All operations, one launch each."""
+        return Load(
+            launches=len(self.operations),
+            moved=self.moved,
+            matrix_flop=sum(each.matrix_flop for each in self.operations),
+            vector_flop=sum(each.vector_flop for each in self.operations),
+        )
 
     @property
-    def matrix_flop(self) -> int:
-        """Operations of matrix units."""
-        return sum(each.matrix_flop for each in self.operations)
-
-    @property
-    def vector_flop(self) -> int:
-        """Operations of the other units."""
-        return sum(each.vector_flop for each in self.operations)
+    def load_of_products(self) -> Load:
+        """The same, were everything between products and kernels done in passing; what kernels compute is left out."""
+        products = [each for each in self.operations if each.product]
+        moved = sum(each.compulsory for each in products)
+        return replace(self.load, launches=len(products), moved=moved)
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -4,54 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import torch
-from torch import nn
 
 from uperfuse.engine.flairhub import MODALITIES
 from uperfuse.kernels.launch import collect
 from uperfuse.trainer.export.segments import segments_of
 from uperfuse.trainer.network import NetworkSpec, UPerFuse
 
+from .kernels.cases import Shape, shapes_in
 from .kernels.draw import Draw
 from .networks import DATES
+from .peaks import Load
 from .unfused import measure_unfused
-
-if TYPE_CHECKING:
-    from .kernels.cases import Shape
 
 __all__ = ["Work", "without_numbers", "work_of_segments", "work_of_shape"]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is computed and moved.
+    """What is asked of a board by our kernels, and by plain PyTorch that does the same."""
 
-    Attributes:
-        launches: of our kernels; of a segment: its kernels, matrix products and convolutions.
-        operations: of plain PyTorch that do the same.
-        fused: bytes that must be moved by those launches.
-        unfused: bytes that those operations move.
-        matrix_flop: operations of matrix units.
-        vector_flop: operations of the other units.
-    """
-
-    launches: int = 0
-    operations: int = 0
-    fused: int = 0
-    unfused: int = 0
-    matrix_flop: int = 0
-    vector_flop: int = 0
+    fused: Load = field(default_factory=Load)
+    unfused: Load = field(default_factory=Load)
 
     def __add__(self, other: Work) -> Work:
-        return Work(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        return Work(self.fused + other.fused, self.unfused + other.unfused)
 
     def __mul__(self, times: int) -> Work:
-        return Work(*(getattr(self, name) * times for name in self.__dataclass_fields__))
+        return Work(self.fused * times, self.unfused * times)
 
 
 @contextmanager
@@ -70,7 +54,7 @@ def without_numbers() -> Iterator[None]:
 def work_of_shape(shape: Shape, dtype: torch.dtype) -> Work:
     """The work of one call of a kernel.
 
-    Fused: what its launches are declared to read and write. Everything else: what its reference does.
+    It moves what its launches are declared to read and write, and computes what its reference does.
     """
     with torch.no_grad():
         with collect() as launches:
@@ -80,22 +64,18 @@ def work_of_shape(shape: Shape, dtype: torch.dtype) -> Work:
         call = shape.make(Draw("meta", dtype))
         with measure_unfused() as counted:
             call.run(call.reference)
-    return Work(
-        launches=len(launches),
-        operations=len(counted.operations),
-        fused=sum(launch.compulsory_bytes for launch in launches),
-        unfused=counted.moved,
-        matrix_flop=counted.matrix_flop,
-        vector_flop=counted.vector_flop,
-    )
+    unfused = counted.load
+    moved = sum(launch.compulsory_bytes for launch in launches)
+    return Work(fused=replace(unfused, launches=len(launches), moved=moved), unfused=unfused)
 
 
 def work_of_segments(spec: NetworkSpec, *, dtype: torch.dtype) -> Iterator[tuple[str, Work]]:
     """Every segment of a network, by name, for one tile.
 
-    Fused: every kernel, matrix product and convolution reads its operands, weights among them, and writes its result;
-    what lies between them is free. Everything else: what the segment does in plain PyTorch.
+    Fused, every kernel, matrix product and convolution reads its operands, weights among them, and writes its result;
+    what lies between them moves nothing.
     """
+    inside = {f"encoder:{name}": shapes_in(spec, name) for name in spec.modalities}
     with without_numbers():
         tiles_px = {name: MODALITIES[name].tile_px for name in spec.modalities}
         for segment in list(segments_of(UPerFuse(spec).eval(), tiles_px=tiles_px)):
@@ -103,19 +83,13 @@ def work_of_segments(spec: NetworkSpec, *, dtype: torch.dtype) -> Iterator[tuple
             inputs = [
                 torch.empty(1, *dates, *each.shape[1 + len(dates) :], dtype=dtype) for each in segment.inputs.values()
             ]
-            yield segment.name, _work_of_module(segment.module.to(dtype), inputs)
-
-
-def _work_of_module(module: nn.Module, inputs: list[torch.Tensor]) -> Work:
-    with measure_unfused() as plain:
-        module(*inputs)
-    with collect(), measure_unfused() as ours:
-        module(*inputs)
-    return Work(
-        launches=sum(each.product for each in ours.operations),
-        operations=len(plain.operations),
-        fused=ours.moved_by_products,
-        unfused=plain.moved,
-        matrix_flop=plain.matrix_flop,
-        vector_flop=plain.vector_flop,
-    )
+            module = segment.module.to(dtype)
+            with measure_unfused() as plain:
+                module(*inputs)
+            with collect(), measure_unfused() as ours:
+                module(*inputs)
+            fused = ours.load_of_products
+            for shape, times in inside.get(segment.name, {}).items():
+                kernel = work_of_shape(shape, dtype).fused * times
+                fused += replace(kernel, launches=0, moved=0)  # which were counted among the products
+            yield segment.name, Work(fused, plain.load)

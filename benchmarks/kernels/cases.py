@@ -31,7 +31,7 @@ from uperfuse.trainer.network import ImageSpec, NetworkSpec, SeriesSpec
 from ..networks import DATES, NETWORKS
 from .draw import Call, Draw
 
-__all__ = ["Case", "Shape", "cases", "shapes_of"]
+__all__ = ["Case", "Shape", "cases", "shapes_in", "shapes_of"]
 
 
 _HEAD_SCALE = 4
@@ -238,20 +238,22 @@ class Classify:
 
 def shapes_of(network: NetworkSpec) -> Counter[Shape]:
     """Every call that one tile makes, and how often."""
-    return Counter(_shapes(network))
-
-
-def _shapes(network: NetworkSpec) -> Iterator[Shape]:
-    for series in network.series:
-        yield from _series(series)
-    for image in network.images:
-        yield from _windows(image)
-    yield from _fusion(network)
-    for image in network.images:
-        yield Prepare(image.name)
+    shapes = Counter[Shape](Prepare(image.name) for image in network.images)
+    for modality in network.modalities:
+        shapes += shapes_in(network, modality)
+    shapes.update(_fusion(network))
     base = network.images[0]
-    for task in network.tasks:
-        yield Classify(base.backbone.level_sides(base.tile_px)[0], task.classes, _HEAD_SCALE)
+    quarter = base.backbone.level_sides(base.tile_px)[0]
+    shapes.update(Classify(quarter, task.classes, _HEAD_SCALE) for task in network.tasks)
+    return shapes
+
+
+def shapes_in(network: NetworkSpec, modality: str) -> Counter[Shape]:
+    """Every call that the encoder of a modality makes, and how often."""
+    image = network.image(modality)
+    if image is not None:
+        return Counter(_windows(image))
+    return Counter(_series(next(each for each in network.series if each.name == modality)))
 
 
 def _series(series: SeriesSpec) -> Iterator[Shape]:

@@ -28,6 +28,6 @@ def test_kernel(case: Case, benchmark: Any, lines: list[str]) -> None:
         case.shape.make, device=device, dtype=case.dtype, check=check(case), seconds_of=ColdStopwatch(device)
     )
     peak = peak_of(torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).multi_processor_count)
-    work = work_of_shape(case.shape, case.dtype)
-    lines += [str(case), *(f"    {line}" for line in describe(seconds, work=work, peak=peak))]
-    keep(benchmark, seconds, work=work, peak=peak)
+    load = work_of_shape(case.shape, case.dtype).fused
+    lines += [str(case), *(f"    {line}" for line in describe(seconds, load=load, peak=peak))]
+    keep(benchmark, seconds, load=load, peak=peak)
