@@ -35,7 +35,12 @@ def _forward(
         held = this
         other = tl.load(minus + c)
         less = tl.load(pixels + (b * BANDS + other) * N + pixel, mask=inside & (other >= 0), other=0).to(tl.float32)
-        normalised = tl.div_rn(values - less - tl.load(mean + c), tl.load(std + c)).to(out.dtype.element_ty)
+        centred = values - less - tl.load(mean + c)
+        if out.dtype.element_ty == tl.float32:
+            normalised = tl.div_rn(centred, tl.load(std + c))
+        else:
+            # a division good to two bits of float32 is not seen in sixteen
+            normalised = (centred / tl.load(std + c)).to(out.dtype.element_ty)
         finite = tl.abs(normalised.to(tl.float32)) < float("inf")
         lost += tl.where(finite | ~valid, 0.0, 1.0)
         tl.store(out + (b * C + c) * N + pixel, tl.where(valid, normalised, 0.0), mask=inside)
