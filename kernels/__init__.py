@@ -5,4 +5,12 @@ On CUDA the operations run their kernels by themselves; `disable` goes back to t
 
 from .dispatch import disable
 
-__all__ = ["classify", "disable", "prepare", "pyramid_fusion", "temporal_aggregate", "temporal_attention"]
+__all__ = [
+    "classify",
+    "disable",
+    "prepare",
+    "pyramid_fusion",
+    "temporal_aggregate",
+    "temporal_attention",
+    "window_attention",
+]

@@ -41,16 +41,33 @@ def _rows(part: tl.constexpr, place, real, qkv, padding, h, H, padded):
 
 
 @triton.jit
-def _code(token, last_y, last_x, SY, SX, WY: tl.constexpr, WX: tl.constexpr, ENTRIES: tl.constexpr):
-    """What a token brings to the difference of two: its part of their entry in the table, and above that its region.
+def _region(y, x, window_y, window_x, Y, X, SY, SX, WY: tl.constexpr, WX: tl.constexpr):
+    """Number of the region of a window's tokens: in the last windows of a shifted map meet regions that lie apart."""
+    below = (window_y == tl.cdiv(Y, WY) - 1) & (y >= WY - SY)
+    beside = (window_x == tl.cdiv(X, WX) - 1) & (x >= WX - SX)
+    return 2 * below.to(tl.int32) + beside.to(tl.int32)
 
-    In the last windows of a shifted map meet regions that lie apart.
-    """
+
+@triton.jit
+def _code(token, window_y, window_x, Y, X, SY, SX, WY: tl.constexpr, WX: tl.constexpr, ENTRIES: tl.constexpr):
+    """What a token brings to a difference of two: its part of their entry in the table, and above that its region."""
     token = tl.minimum(token, WY * WX - 1)
     y = token // WX
     x = token % WX
-    region = 2 * (last_y & (y >= WY - SY)).to(tl.int32) + (last_x & (x >= WX - SX)).to(tl.int32)
+    region = _region(y, x, window_y, window_x, Y, X, SY, SX, WY, WX)
     return region * ENTRIES + y * (2 * WX - 1) + x
+
+
+@triton.jit
+def _keys(start: tl.constexpr, N: tl.constexpr, qkv, padding, b, h, H, window_y, window_x, Y, X, SY, SX,
+          WY: tl.constexpr, WX: tl.constexpr, ENTRIES: tl.constexpr):  # fmt: skip
+    """Number, code, key and value of N tokens from `start` on."""
+    token = start + tl.arange(0, N)
+    place, real = _places(token, b, window_y, window_x, Y, X, SY, SX, WY, WX)
+    padded = tl.maximum((window_y + 1) * WY - Y, (window_x + 1) * WX - X) > 0
+    k = _rows(1, place, real, qkv, padding, h, H, padded)
+    v = _rows(2, place, real, qkv, padding, h, H, padded)
+    return token, _code(token, window_y, window_x, Y, X, SY, SX, WY, WX, ENTRIES), k, v
 
 
 @triton.jit
@@ -80,41 +97,35 @@ def _forward(
     windows_x = tl.cdiv(X, WX)
     window_y = window // windows_x
     window_x = window % windows_x
-    last_y = window_y == tl.cdiv(Y, WY) - 1
-    last_x = window_x == windows_x - 1
-    padded = tl.maximum((window_y + 1) * WY - Y, (window_x + 1) * WX - X) > 0
 
     entries: tl.constexpr = (2 * WY - 1) * (2 * WX - 1)
     entry = tl.arange(0, ENTRIES)
     biases = tl.load(table + h * entries + entry, mask=entry < entries, other=0.0) * _LOG2_E
-    keys, codes, ks, vs = (), (), (), ()
-    for piece in tl.static_range(2 if TAIL else 1):
-        key = piece * KEYS + tl.arange(0, TAIL if piece else KEYS)
-        key_place, key_real = _places(key, b, window_y, window_x, Y, X, SY, SX, WY, WX)
-        keys += (key,)
-        codes += (_code(key, last_y, last_x, SY, SX, WY, WX, ENTRIES),)
-        ks += (_rows(1, key_place, key_real, qkv, padding, h, H, padded),)
-        vs += (_rows(2, key_place, key_real, qkv, padding, h, H, padded),)
+    some = _keys(0, KEYS, qkv, padding, b, h, H, window_y, window_x, Y, X, SY, SX, WY, WX, ENTRIES)
+    if TAIL > 0:
+        others = _keys(KEYS, TAIL, qkv, padding, b, h, H, window_y, window_x, Y, X, SY, SX, WY, WX, ENTRIES)
+    pieces = (some, others) if TAIL else (some,)
 
     for start in range(0, WY * WX, QUERIES):
         query = start + tl.arange(0, QUERIES)
         place, real = _places(query, b, window_y, window_x, Y, X, SY, SX, WY, WX)
-        q = _rows(0, place, real, qkv, padding, h, H, padded)
+        q = _rows(0, place, real, qkv, padding, h, H, False)
         # equal places meet in the middle of the table
-        code = _code(query, last_y, last_x, SY, SX, WY, WX, ENTRIES) + entries // 2
+        code = _code(query, window_y, window_x, Y, X, SY, SX, WY, WX, ENTRIES) + entries // 2
         largest = tl.full((QUERIES,), float("-inf"), tl.float32)
         total = tl.zeros((QUERIES,), tl.float32)
         mixed = tl.zeros((QUERIES, _D), tl.float32)
         for piece in tl.static_range(2 if TAIL else 1):
-            scores = _scores(q, ks[piece], code, codes[piece], biases)
+            key, key_code, k, v = pieces[piece]
+            scores = _scores(q, k, code, key_code, biases)
             if KEYS + TAIL > WY * WX:
-                scores = tl.where((keys[piece] < WY * WX)[None, :], scores, float("-inf"))
+                scores = tl.where((key < WY * WX)[None, :], scores, float("-inf"))
             before = largest
             largest = tl.maximum(before, tl.max(scores, axis=1))
             weight = tl.exp2(scores - largest[:, None])
             shrunk = tl.exp2(before - largest)
             total = total * shrunk + tl.sum(weight, axis=1)
-            mixed = tl.dot(weight.to(q.dtype), vs[piece], mixed * shrunk[:, None], input_precision="tf32x3")
+            mixed = tl.dot(weight.to(q.dtype), v, mixed * shrunk[:, None], input_precision="tf32x3")
         here = out + place[:, None] * (H * _D) + h * _D + tl.arange(0, _D)[None, :]
         tl.store(here, (mixed / total[:, None]).to(out.dtype.element_ty), mask=real[:, None])
 

@@ -85,10 +85,10 @@ def window_attention(
 
 
 def _run(qkv: Tensor, table: Tensor, padding: Tensor, window: Sequence[int], shift: Sequence[int]) -> Tensor:
-    """qkv [B, Y, X, 3C], table [H, entries] and padding [3C] to [B, Y, X, C]."""
+    """Rows [B, Y, X, 3C], a table [H, entries] and padding [3C] to [B, Y, X, C]."""
     from .kernel import FORWARD
 
-    out = _empty(qkv, table, padding, window, shift)
+    out: Tensor = _empty(qkv, table, padding, window, shift)
     B, Y, X, _ = qkv.shape
     variant = Variant({"T": dtype_name(qkv)}, {"WY": window[0], "WX": window[1]})
     arguments: dict[str, Any] = {"qkv": qkv, "table": table, "padding": padding, "out": out}

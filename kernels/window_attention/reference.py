@@ -57,7 +57,8 @@ def backward(
     q, k, v = _split(_windows(qkv, padding, window=window, shift=shift), heads)
     weight = _attention(q, k, table, shape=qkv.shape, window=window, shift=shift)  # [B * windows, H, N, N]
     nothing = gradient.new_zeros(gradient.shape[-1])
-    arrived = _windows(gradient, nothing, window=window, shift=shift).unflatten(2, (heads, -1)).transpose(1, 2)
+    arrived = _windows(gradient, nothing, window=window, shift=shift)
+    arrived = arrived.reshape(*arrived.shape[:2], heads, -1).transpose(1, 2)  # [B * windows, H, N, D]
     to_v = weight.transpose(-2, -1) @ arrived
     to_weight = arrived @ v.transpose(-2, -1)
     to_score = weight * (to_weight - (weight * to_weight).sum(-1, keepdim=True))
@@ -79,8 +80,10 @@ def _attention(q: Tensor, k: Tensor, table: Tensor, *, shape: torch.Size, window
     if any(shift):
         region = _regions(shape, window=window, shift=shift, device=q.device)  # [windows, N]
         apart = region[:, None, :, None] != region[:, None, None, :]
-        scores = (scores.unflatten(0, (shape[0], -1)) + apart.to(scores.dtype) * MASKED).flatten(0, 1)
-    return scores.softmax(-1).to(q.dtype)
+        by_map = scores.reshape(shape[0], -1, *scores.shape[1:])
+        scores = (by_map + apart.to(scores.dtype) * MASKED).flatten(0, 1)
+    weights: Tensor = scores.softmax(-1).to(q.dtype)
+    return weights
 
 
 def _entries(window: Pair, *, device: torch.device) -> Tensor:
@@ -120,15 +123,16 @@ def _windows(rows: Tensor, padding: Tensor, *, window: Pair, shift: Pair) -> Ten
 
 def _partition(rows: Tensor, window: Pair) -> Tensor:
     """[B, Y, X, C] of whole windows to [B * windows, N, C]."""
-    cut = rows.unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))  # [B, windows_y, WY, windows_x, WX, C]
-    return cut.transpose(2, 3).flatten(0, 2).flatten(1, 2)
+    (B, Y, X, C), (WY, WX) = rows.shape, window
+    cut = rows.reshape(B, Y // WY, WY, X // WX, WX, C).transpose(2, 3)
+    return cut.reshape(-1, WY * WX, C)
 
 
 def _merge(parts: Tensor, *, shape: torch.Size, window: Pair) -> Tensor:
     """Windows [B * windows, N, C] to maps [B, padded Y, padded X, C]."""
-    Y, X = _padded(shape, window)
-    cut = parts.unflatten(1, window).unflatten(0, (shape[0], Y // window[0], X // window[1]))
-    return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+    B, (Y, X), (WY, WX) = shape[0], _padded(shape, window), window
+    cut = parts.reshape(B, Y // WY, X // WX, WY, WX, -1).transpose(2, 3)
+    return cut.reshape(B, Y, X, -1)
 
 
 def _places(parts: Tensor, *, shape: torch.Size, window: Pair, shift: Pair) -> Tensor:
@@ -146,7 +150,7 @@ def _sum_padding(parts: Tensor, *, shape: torch.Size, window: Pair, shift: Pair)
 
 def _split(parts: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Windows [B * windows, N, 3C] to queries, keys and values [B * windows, H, N, D]."""
-    q, k, v = parts.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k, v = parts.reshape(*parts.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     return q, k, v
 
 

@@ -32,6 +32,13 @@ TOLERANCES = {
     ("temporal_aggregate_backward", torch.float32): 1e-6,
     ("temporal_aggregate_backward", torch.float16): 1e-3,
     ("temporal_aggregate_backward", torch.bfloat16): 8e-3,
+    # sums over channels, dates and channels again; the weights between them are rounded to the dtype
+    ("temporal_attention", torch.float32): 2e-6,
+    ("temporal_attention", torch.float16): 1e-3,
+    ("temporal_attention", torch.bfloat16): 8e-3,
+    ("temporal_attention_backward", torch.float32): 4e-6,
+    ("temporal_attention_backward", torch.float16): 2e-3,
+    ("temporal_attention_backward", torch.bfloat16): 1.6e-2,
     ("window_attention", torch.float32): 1e-6,
     ("window_attention", torch.float16): 1e-3,
     ("window_attention", torch.bfloat16): 8e-3,

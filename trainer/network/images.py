@@ -8,9 +8,11 @@ from typing import cast
 import timm
 import torch
 from timm.layers.patch_embed import PatchEmbed
-from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
+from ...kernels import dispatch
+from ...kernels.window_attention import admits, window_attention
 from .spec import BackboneSpec, ImageSpec, stage_sides
 
 __all__ = ["ImageEncoder"]
@@ -36,6 +38,9 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.seg_model = _Backbone(spec)
         self._swin = spec.backbone.family == "swin"
+        for _, _, block in self._blocks():
+            # timm makes its blocks itself; this changes what a block does, and neither its parameters nor their names
+            block.__class__ = _Block
         self.set_tile((spec.tile_px, spec.tile_px))
 
     @torch.inference_mode(mode=False)  # masks made here must serve training, too
@@ -72,6 +77,31 @@ class ImageEncoder(nn.Module):
                 for index, block in enumerate(cast(nn.Sequential, stage.blocks)):
                     assert isinstance(block, SwinTransformerBlock)
                     yield int(name.removeprefix("layers_")), index % 2 == 1, block
+
+
+class _Block(SwinTransformerBlock):
+    """timm's block, whose attention runs as the kernel where kernels run and take it."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        """Attention [B, Y, X, C] of the normalised tokens [B, Y, X, C]."""
+        attention: WindowAttention = self.attn
+        head_width = attention.qkv.out_features // (3 * attention.num_heads)
+        # the kernel drops no weights
+        dropping = self.training and attention.attn_drop.p > 0
+        if not dispatch.fused(x) or dropping or not admits(head_width=head_width, window=self.window_size):
+            return cast(Tensor, super()._attn(x))  # type: ignore[no-untyped-call]
+        qkv = attention.qkv(x)
+        # timm pads the normalised map with zeros, of which the layer makes its bias
+        bias = attention.qkv.bias
+        mixed = window_attention(
+            qkv,
+            attention.relative_position_bias_table,
+            qkv.new_zeros(qkv.shape[-1]) if bias is None else bias,
+            heads=attention.num_heads,
+            window=self.window_size,
+            shift=self.shift_size,
+        )
+        return cast(Tensor, attention.proj_drop(attention.proj(mixed)))
 
 
 def _create(spec: BackboneSpec, *, channels: int, tile_px: int) -> nn.Module:
