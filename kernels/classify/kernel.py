@@ -9,7 +9,7 @@ import triton.language as tl
 
 from ..spec import Configuration, KernelSpec, Pointer, Scalar, Variant
 
-__all__ = ["FORWARD", "patch_shape"]
+__all__ = ["FORWARD", "source_shape"]
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _VOID = tl.constexpr(255)
@@ -80,7 +80,7 @@ def _resized(
     plane, K, YL, XL, Y1, X1, Y, X, y, x, scale_y0, scale_x0, centre0, scale_y1, scale_x1, centre1, best, label, total,
     STEPS: tl.constexpr, SY: tl.constexpr, SX: tl.constexpr,
 ):  # fmt: skip
-    """Every class at the pixels y, x of the map, from a patch of SY x SX logits that is read once per class."""
+    """Every class at the pixels y, x of the map, from SY x SX logits that are read once per class."""
     TY: tl.constexpr = y.shape[0]
     TX: tl.constexpr = x.shape[0]
     first_y, last_y, y0, y1, y2 = _axis(tl.minimum(y, Y - 1), YL, scale_y0, centre0, Y1, scale_y1, centre1, STEPS)
@@ -102,13 +102,13 @@ def _resized(
 
     ahead = tl.load(plane + place, mask=keep, other=0.0)
     for k in range(K):
-        patch = _finite(ahead)
+        source = _finite(ahead)
         # the next class is on its way while this one is compared
         plane += YL * XL
         ahead = tl.load(plane + place, mask=keep & (k + 1 < K), other=0.0)
-        wide = tl.gather(patch, column0, 1) * x0 + tl.gather(patch, column1, 1) * x1  # [SY, TX]
+        wide = tl.gather(source, column0, 1) * x0 + tl.gather(source, column1, 1) * x1  # [SY, TX]
         if STEPS == 2:
-            wide += tl.gather(patch, column2, 1) * x2
+            wide += tl.gather(source, column2, 1) * x2
         value = tl.gather(wide, row0, 0) * y0 + tl.gather(wide, row1, 0) * y1  # [TY, TX]
         if STEPS == 2:
             value += tl.gather(wide, row2, 0) * y2
@@ -151,7 +151,7 @@ def _forward(
     tl.store(broken + b * tl.num_programs(0) + block, lost.to(tl.int32))
 
 
-def patch_shape(dtype: str, steps: int) -> tuple[int, int]:
+def source_shape(dtype: str, steps: int) -> tuple[int, int]:
     """Rows and columns of logits that a program has room for.
 
     At a quarter of the map's size they serve 64 pixels each way, of which 32 logits and the two beside them are read.
@@ -164,7 +164,7 @@ def patch_shape(dtype: str, steps: int) -> tuple[int, int]:
 def _configure(variant: Variant, capability: int) -> Configuration:
     """Sixteen pixels per thread, whose best, class and sum stay in registers."""
     constants = variant.constants
-    SY, SX = patch_shape(variant.types["T"], constants["STEPS"])
+    SY, SX = source_shape(variant.types["T"], constants["STEPS"])
     return Configuration(
         {"SY": SY, "SX": SX}, warps=min(max(constants["TY"] * constants["TX"] // 512, 1), 16), stages=1
     )
@@ -173,7 +173,7 @@ def _configure(variant: Variant, capability: int) -> Configuration:
 def _variants() -> Iterator[Variant]:
     for dtype in ("fp32", "fp16", "bf16"):
         for steps in (1, 2):
-            SY, SX = patch_shape(dtype, steps)
+            SY, SX = source_shape(dtype, steps)
             yield Variant({"T": dtype}, {"STEPS": steps, "ALIGNED": 1, "TY": 2 * SY, "TX": 2 * SX})
 
 

@@ -60,7 +60,7 @@ def _run(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) ->
     B, K, YL, XL = logits.shape
     Y, X = labels.shape[1:]
     steps = _steps(logits, _resizes(sizes, align_corners))
-    TY, TX = _tile(dtype_name(logits), len(steps), logits_yx=(YL, XL), map_yx=(Y, X))
+    TY, TX = _block_shape(dtype_name(logits), len(steps), logits_yx=(YL, XL), map_yx=(Y, X))
     broken = logits.new_empty((B, -(-Y // TY) * -(-X // TX)), dtype=torch.int32)
     # a step that is not there reads as one that changes nothing
     first, second = [*steps, *[_Step((Y, X), (Y, X), align_corners=True)] * 2][:2]
@@ -131,17 +131,17 @@ def _steps(logits: Tensor, resizes: Sequence[Resize]) -> list[_Step]:
     return [step for step in steps if step.source_yx != step.to_yx]
 
 
-def _tile(dtype: str, steps: int, *, logits_yx: tuple[int, int], map_yx: tuple[int, int]) -> list[int]:
-    """Rows and columns of the map per program, so that what it reads of the logits fits a patch."""
-    from .kernel import patch_shape
+def _block_shape(dtype: str, steps: int, *, logits_yx: tuple[int, int], map_yx: tuple[int, int]) -> list[int]:
+    """Rows and columns of the map per program, so that it has room for the logits that they read."""
+    from .kernel import source_shape
 
-    patch = patch_shape(dtype, steps)
-    tile = [2 * room for room in patch]
+    source = source_shape(dtype, steps)
+    block = [2 * room for room in source]
     for axis in range(2):
         apart = logits_yx[axis] / max(map_yx[axis] - 1, 1)  # neighbours in the map, counted in logits, at most
-        while steps and tile[axis] > 1 and _places(tile[axis], apart, steps) > patch[axis]:
-            tile[axis] //= 2
-    return tile
+        while steps and block[axis] > 1 and _places(block[axis], apart, steps) > source[axis]:
+            block[axis] //= 2
+    return block
 
 
 def _places(pixels: int, apart: float, steps: int) -> int:

@@ -1,12 +1,14 @@
 """Logits to labels and confidence: the reference against a loop, the kernel and the engine's native step against it."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from uperfuse.engine import _native
 from uperfuse.engine.resize import axis_resize
-from uperfuse.kernels.classify import Resize, classify, reference
+from uperfuse.kernels.classify import Resize, classify, op, reference
+from uperfuse.kernels.classify.kernel import source_shape
 from uperfuse.kernels.launch import dtype_name
 
 from .registration import assert_registered
@@ -156,6 +158,36 @@ def test_takes_logits_that_are_not_contiguous(kernels):
     logits, resizes = _logits("a quarter", dtype=torch.float32), CASES["a quarter"][1]
     got = classify(logits.to(memory_format=torch.channels_last), resizes=resizes)
     assert torch.equal(got.labels, classify(logits, resizes=resizes).labels)
+
+
+def _read(steps, *, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last place that the pixels of an axis read, in float32 as the kernel computes them."""
+    places = np.arange(size, dtype=np.float32)
+    first = last = places
+    for step in reversed(steps):
+        scale, centre = np.float32(step.scale(axis)), np.float32(step.centre)
+        first, last = (
+            np.minimum(np.maximum(scale * (each + centre) - centre, 0).astype(int), step.source_yx[axis] - 1)
+            for each in (first, last)
+        )
+        last = np.minimum(last + 1, step.source_yx[axis] - 1)
+    return first, last
+
+
+def test_what_a_block_reads_has_room():
+    generator = np.random.default_rng(3)
+    for _ in range(400):
+        source, middle, size = (int(2**power) for power in generator.uniform(0, 9, 3))
+        first = op._Step((source, source), (max(source, middle),) * 2, bool(generator.integers(2)))
+        second = op._Step(first.to_yx, (size, size), bool(generator.integers(2)))
+        steps = [first, second] if generator.integers(2) else [op._Step(first.source_yx, (size, size), True)]
+        for dtype in ("fp32", "bf16"):
+            shape = op._block_shape(dtype, len(steps), logits_yx=first.source_yx, map_yx=(size, size))
+            for axis, room in enumerate(source_shape(dtype, len(steps))):
+                low, high = _read(steps, axis=axis, size=size)
+                for start in range(0, size, shape[axis]):
+                    block = slice(start, start + shape[axis])
+                    assert high[block].max() - low[block].min() < room, (steps, dtype, shape)
 
 
 @pytest.mark.parametrize("interpreted", [False, True], ids=["reference", "kernel"])
