@@ -15,8 +15,9 @@ from uperfuse.kernels.launch import collect
 from uperfuse.trainer.export.segments import segments_of
 from uperfuse.trainer.network import NetworkSpec, UPerFuse
 
-from .kernels.cases import Shape, shapes_in
+from .kernels.cases import shapes_in
 from .kernels.draw import Draw
+from .kernels.shapes import Shape
 from .networks import DATES
 from .peaks import Load
 from .unfused import measure_unfused

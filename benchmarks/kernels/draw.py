@@ -31,9 +31,10 @@ class Draw:
         """In which a call computes."""
         self._generator = None if self.device.type == "meta" else torch.Generator(self.device).manual_seed(0)
 
-    def normal(self, *shape: int, scale: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:
+    def normal(self, *shape: int, mean: float = 0.0, scale: float = 1.0, dtype: torch.dtype | None = None) -> Tensor:
         """Normally distributed numbers, contiguous; `dtype` where it is another than that of the case."""
-        return self.held(torch.randn(shape, device=self.device, generator=self._generator) * scale, dtype=dtype)
+        numbers = torch.randn(shape, device=self.device, generator=self._generator)
+        return self.held(mean + scale * numbers, dtype=dtype)
 
     def shares(self, *shape: int) -> Tensor:
         """Numbers from 0 to 1, contiguous."""

@@ -56,7 +56,7 @@ def sides_of(call: Call, *, compiled: bool = True) -> dict[str, Callable[[], obj
     }
     if compiled:
         torch.compiler.reset()  # a case's shapes must not turn dynamic because another's were different
-        reference = torch.compile(call.reference, fullgraph=True)
+        reference = torch.compile(call.reference)
         sides["torch.compile"] = lambda: reference(*call.arguments, **call.keywords)
     return sides | dict(call.rivals)
 
