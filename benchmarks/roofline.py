@@ -22,7 +22,7 @@ from .networks import DATES, NETWORKS
 from .peaks import PEAKS, Load, Peak
 from .work import Work, work_of_segments, work_of_shape
 
-__all__ = ["DTYPE", "Grid", "floors", "grids", "markdown", "rows"]
+__all__ = ["DTYPE", "Grid", "floors", "grids", "markdown", "works"]
 
 DTYPE = torch.bfloat16
 """Of activations and weights."""
@@ -40,6 +40,7 @@ one, activations and weights of two bytes.
 - **Floor**: the largest of bytes / bandwidth, matrix operations / matrix peak and vector operations / vector peak, each
   over the whole row. Memory is cold: what a cache still holds is not taken into account.
 - **Fused bytes of a kernel**: every array of its declaration (`KernelSpec`) once, over all launches of a tile.
+  `pyramid_fusion` projects while it sums, as networks do; "sum alone" is what a plan runs, whose encoders projected.
 - **Fused bytes of a segment**: every kernel, matrix product and convolution reads its operands once, its weights among
   them, and writes its result once; normalisations, activations, additions, resizes, padding and copies in between are
   free. This is what an engine reaches at best that runs the network product by product. Segments contain the kernels
@@ -50,15 +51,6 @@ one, activations and weights of two bytes.
   the largest array of every other operation that computes. Those that take several per element are undercounted. Both
   are the reference's for a kernel, too. A segment computes less where its kernels need no padding.
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One kernel or segment."""
-
-    name: str
-    network: str
-    work: Work
 
 
 @dataclass(frozen=True)
@@ -79,16 +71,18 @@ class Grid:
 
     def to_rich(self) -> Table:
         """As rich draws it."""
-        table = Table(title=self.title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        table = Table(
+            title=self.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", title_style="bold"
+        )
         for place, name in enumerate(self.head):
-            table.add_column(name, justify="right" if place else "left", overflow="fold")
+            table.add_column(name, justify="right" if place else "left", no_wrap=not place)
         for line in self.lines:
             table.add_row(*line)
         return table
 
 
-def rows(network: str) -> tuple[list[Row], list[Row]]:
-    """Kernels and segments of a network.
+def works(network: str) -> tuple[dict[str, Work], dict[str, Work]]:
+    """Kernels and segments of a network, by name.
 
     Args:
         network: its name in `NETWORKS`.
@@ -101,11 +95,7 @@ def rows(network: str) -> tuple[list[Row], list[Row]]:
     for shape, times in shapes_of(spec).items():
         name = f"{shape.kernel}, {shape.form}" if shape.form else shape.kernel
         kernels[name] = kernels.get(name, Work()) + work_of_shape(shape, DTYPE) * times
-    segments = work_of_segments(spec, dtype=DTYPE)
-    return (
-        [Row(name, network, work) for name, work in kernels.items()],
-        [Row(name, network, work) for name, work in segments],
-    )
+    return kernels, work_of_segments(spec, dtype=DTYPE)
 
 
 def floors(work: Work, peak: Peak) -> tuple[float, float]:
@@ -141,12 +131,12 @@ def grids(*, networks: Sequence[str] = (), boards: Sequence[str] = ()) -> Iterat
         ),
     )
     for network in networks or NETWORKS:
-        for what, some in zip(("kernels", "segments"), rows(network), strict=True):
+        for what, some in zip(("kernels", "segments"), works(network), strict=True):
             yield _work(f"{network}, {what}: work, fused / unfused ({_LABEL})", some)
             yield _floors(f"{network}, {what}: floors in microseconds, fused / unfused ({_LABEL})", some, peaks)
 
 
-def _work(title: str, some: list[Row]) -> Grid:
+def _work(title: str, some: dict[str, Work]) -> Grid:
     columns: dict[str, Callable[[Load], str]] = {
         "launches": lambda load: f"{load.launches}",
         "matrix, GFLOP": lambda load: f"{load.matrix_flop / 1e9:.3f}",
@@ -157,17 +147,17 @@ def _work(title: str, some: list[Row]) -> Grid:
         title,
         ("", *columns),
         tuple(
-            (row.name, *(f"{show(row.work.fused)} / {show(row.work.unfused)}" for show in columns.values()))
-            for row in some
+            (name, *(f"{show(work.fused)} / {show(work.unfused)}" for show in columns.values()))
+            for name, work in some.items()
         ),
     )
 
 
-def _floors(title: str, some: list[Row], peaks: list[Peak]) -> Grid:
+def _floors(title: str, some: dict[str, Work], peaks: list[Peak]) -> Grid:
     return Grid(
         title,
         ("", *(peak.board for peak in peaks)),
-        tuple((row.name, *(" / ".join(map(_short, floors(row.work, peak))) for peak in peaks)) for row in some),
+        tuple((name, *(" / ".join(map(_short, floors(work, peak))) for peak in peaks)) for name, work in some.items()),
     )
 
 

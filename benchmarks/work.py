@@ -70,12 +70,14 @@ def work_of_shape(shape: Shape, dtype: torch.dtype) -> Work:
     return Work(fused=replace(unfused, launches=len(launches), moved=moved), unfused=unfused)
 
 
-def work_of_segments(spec: NetworkSpec, *, dtype: torch.dtype) -> Iterator[tuple[str, Work]]:
+@lru_cache(maxsize=8)
+def work_of_segments(spec: NetworkSpec, *, dtype: torch.dtype) -> dict[str, Work]:
     """Every segment of a network, by name, for one tile.
 
     Fused, every kernel, matrix product and convolution reads its operands, weights among them, and writes its result;
     what lies between them moves nothing.
     """
+    works = {}
     inside = {f"encoder:{name}": shapes_in(spec, name) for name in spec.modalities}
     with without_numbers():
         tiles_px = {name: MODALITIES[name].tile_px for name in spec.modalities}
@@ -93,4 +95,5 @@ def work_of_segments(spec: NetworkSpec, *, dtype: torch.dtype) -> Iterator[tuple
             for shape, times in inside.get(segment.name, {}).items():
                 kernel = work_of_shape(shape, dtype).fused * times
                 fused += replace(kernel, launches=0, moved=0)  # which were counted among the products
-            yield segment.name, Work(fused, plain.load)
+            works[segment.name] = Work(fused, plain.load)
+    return works

@@ -127,7 +127,7 @@ class PyramidFusion:
     @property
     def form(self) -> str:
         """Which of the kernel's forms it is."""
-        return "sum of projected maps" if self.projected else ""
+        return "sum alone" if self.projected else ""
 
     def __str__(self) -> str:
         others = " + ".join(map(str, self.others))

@@ -99,7 +99,7 @@ def test_the_kernels_readmes_say_the_same(kernel, network, case):
 
 @pytest.fixture(scope="module")
 def segments() -> dict[str, Work]:
-    return dict(work_of_segments(NETWORKS["LC-F"], dtype=BF16))
+    return work_of_segments(NETWORKS["LC-F"], dtype=BF16)
 
 
 def test_a_series_encoder_by_hand(segments):
@@ -218,7 +218,7 @@ def test_boards_are_told_apart_by_their_processors():
 
 def test_what_is_unknown_is_refused(monkeypatch, capsys):
     with pytest.raises(ValueError, match="network LC-Z is unknown, expected one of LC-F, LC-L"):
-        roofline.rows("LC-Z")
+        roofline.works("LC-Z")
     with pytest.raises(ValueError, match="board H900 is unknown, expected one of Orin NX"):
         list(roofline.grids(boards=["H900"]))
     monkeypatch.setattr(sys, "argv", ["roofline", "--board", "H900"])
