@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from benchmarks.kernels import conftest
 from benchmarks.kernels.cases import Case, cases
 from benchmarks.kernels.correct import check
 from benchmarks.kernels.draw import Call, Draw
-from benchmarks.kernels.measure import measure, sides_of
+from benchmarks.kernels.measure import ColdStopwatch, measure, sides_of
 from benchmarks.kernels.report import Percentiles, describe
 from benchmarks.kernels.shapes import TemporalAggregate
 from benchmarks.peaks import PEAKS, Load
@@ -138,6 +139,32 @@ def test_sides_are_timed_in_turns():
     # right first
     assert order == ["kernel", "PyTorch", *turn * 5]
     assert seconds == {"kernel": [7, 10, 13], "PyTorch": [8, 11, 14], "rival": [9, 12, 15]}
+
+
+def test_caches_are_cold_and_the_call_alone_is_timed(monkeypatch):
+    happened = []
+
+    class Event:
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            happened.append("event")
+
+        def synchronize(self) -> None:
+            happened.append("wait")
+
+        def elapsed_time(self, end: Event) -> float:
+            return 2.5  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(L2_cache_size=100))
+    monkeypatch.setattr("benchmarks.kernels.measure._LEAST_FLUSH_BYTES", 64)
+    stopwatch = ColdStopwatch(CPU)
+    assert len(stopwatch._cache) > 100
+    stopwatch._cache.fill_(7)
+    assert stopwatch(lambda: happened.append(f"call with {int(stopwatch._cache.sum())} left")) == 2.5e-3
+    assert happened == ["event", "call with 0 left", "event", "wait"]
 
 
 def test_the_compiled_reference_takes_part():
