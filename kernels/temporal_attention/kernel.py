@@ -32,7 +32,7 @@ def _weigh(x, share, position):
     """Sums over dates, weighted by share [S, H]: of features [C, H], of positions [P, H], and of nothing else [H]."""
     rounded = share.to(x.dtype)
     gathered = dot(tl.trans(x), rounded)
-    placed = dot(tl.trans(position.to(x.dtype)), rounded)
+    placed = tl.trans(dot(tl.trans(rounded), position.to(x.dtype)))
     return gathered, placed, tl.sum(rounded.to(tl.float32), axis=0)
 
 
@@ -44,23 +44,26 @@ def _finite(highest):
 
 @triton.jit
 def _read_embedding(embed, H: tl.constexpr, C: tl.constexpr, D: tl.constexpr):
-    """[D, C]; in float32 [H, P, C]."""
-    place = tl.arange(0, D)[:, None] * C + tl.arange(0, C)[None, :]
+    """[D, C]; in float32 [P, H, C], which gives a warp all rows of one head."""
+    channel = tl.arange(0, C)
     if embed.dtype.element_ty == tl.float32:
-        place = tl.reshape(place, (H, D // H, C))
+        row = tl.arange(0, H)[None, :] * (D // H) + tl.arange(0, D // H)[:, None]
+        place = row[:, :, None] * C + channel[None, None, :]
+    else:
+        place = tl.arange(0, D)[:, None] * C + channel[None, :]
     return tl.load(embed + place)
 
 
 @triton.jit
-def _embedded(embedding, gathered, H: tl.constexpr, C: tl.constexpr, D: tl.constexpr):
-    """Every head's rows of the embedding times its gathered features [C, H]: [H, P]."""
+def _embedded(embedding, gathered, H: tl.constexpr, D: tl.constexpr):
+    """Every head's rows of the embedding times its gathered features [C, H]: [P, H]."""
     if embedding.dtype == tl.float32:
-        own = tl.sum(embedding * tl.trans(gathered)[:, None, :], axis=2)
+        own = tl.sum(embedding * tl.trans(gathered)[None, :, :], axis=2)
     else:
         # tensor cores multiply all heads' rows by all heads' features sooner than other units do what is asked
         every = tl.dot(embedding, gathered.to(embedding.dtype))  # [D, H]
         mine = tl.arange(0, D)[:, None] // (D // H) == tl.arange(0, H)[None, :]
-        own = tl.reshape(tl.sum(tl.where(mine, every, 0.0), axis=1), (H, D // H))
+        own = tl.trans(tl.reshape(tl.sum(tl.where(mine, every, 0.0), axis=1), (H, D // H)))
     return own
 
 
@@ -76,9 +79,10 @@ def _forward(
     P: tl.constexpr = D // H
     b = tl.program_id(1)
     head, channel = tl.arange(0, H), tl.arange(0, C)
-    of_head = head[:, None] * P + tl.arange(0, P)[None, :]  # [H, P]
+    of_head = head[None, :] * P + tl.arange(0, P)[:, None]  # [P, H]
     scale, shift = tl.load(norm_scale + channel), tl.load(norm_shift + channel)
     weight = tl.load(score + head[:, None] * C + channel[None, :])  # [H, C]
+    bias = tl.load(embed_bias + of_head)
     shifted = tl.sum(weight * shift[None, :], axis=1)
     weight *= scale[None, :]
     if ONE_PASS:
@@ -94,7 +98,7 @@ def _forward(
             mean, squares, count = moments(x, keep, H)
         else:
             mean, squares, count = tl.zeros((H,), tl.float32), tl.zeros((H,), tl.float32), 0.0
-            for start in range(0, T, S):
+            for start in tl.range(0, T, S, disable_licm=True):
                 date = start + tl.arange(0, S)
                 keep = kept(mask, b, date, T)
                 part = moments(read(features, rows(b, date, pixel, T, N), keep, C), keep, H)
@@ -119,7 +123,7 @@ def _forward(
             highest = tl.full((H,), float("-inf"), tl.float32)
             total, sums = tl.zeros((H,), tl.float32), tl.zeros((H,), tl.float32)
             gathered, placed = tl.zeros((C, H), tl.float32), tl.zeros((P, H), tl.float32)
-            for start in range(0, T, S):
+            for start in tl.range(0, T, S, disable_licm=True):
                 date, keep, position, term = by_date(
                     days, mask, score_position, score_bias, b, start, T, ratio, ratio_rest, H, P, S
                 )
@@ -138,7 +142,7 @@ def _forward(
             highest = _finite(highest)
             once = 1.0 / tl.where(total == 0.0, 1.0, total)
             gathered, placed, sums = gathered * once[None, :], placed * once[None, :], sums * once
-            for start in range(0, T, S):
+            for start in tl.range(0, T, S, disable_licm=True):
                 date, keep, position, term = by_date(
                     days, mask, score_position, score_bias, b, start, T, ratio, ratio_rest, H, P, S
                 )
@@ -149,12 +153,12 @@ def _forward(
                 if DROPOUT:
                     share = drop(share, seed, b, date, pixel, N, dropout)
                 _store_attention(attention, share, row, date, T)
+        placed += bias * sums[None, :]
         gathered = (gathered - origin[:, None] * sums[None, :]) * (deviation_c * scale)[:, None]
         gathered += shift[:, None] * sums[None, :]
         if not HOLD:
             embedding = _read_embedding(embed, H, C, D)
-        values = _embedded(embedding, gathered, H, C, D) + tl.trans(placed)
-        values += tl.load(embed_bias + of_head) * sums[:, None]
+        values = _embedded(embedding, gathered, H, D) + placed
         here = b.to(tl.int64) * N + pixel
         tl.store(context + here * D + of_head, values.to(context.dtype.element_ty))
         tl.store(normaliser + here * H + head, highest + tl.log(tl.where(total == 0.0, 1.0, total)))
@@ -165,14 +169,14 @@ def _forward(
 def _configure(variant: Variant, capability: int) -> Configuration:
     one = variant.constants["ONE_PASS"]
     held = variant.constants["C"] * variant.constants["D"] <= _HELD
-    constants = {"PIXELS": 32, "S": DATES if one else DATES // 2, "HOLD": int(one and held)}
+    constants = {"PIXELS": 32, "HOLD": int(one and held)}
     if variant.types["T"] == "fp32":
-        return Configuration(constants, warps=16, stages=1, registers=128)
-    return Configuration(constants, warps=8, stages=1)
+        return Configuration({**constants, "S": DATES if one else 32}, warps=16, stages=1, registers=128)
+    return Configuration({**constants, "S": DATES if one else 16}, warps=8, stages=1)
 
 
 def _configure_backward(variant: Variant, capability: int) -> Configuration:
-    constants = {"PIXELS": BACKWARD_PIXELS, "S": DATES if variant.constants["ONE_PASS"] else DATES // 2}
+    constants = {"PIXELS": BACKWARD_PIXELS, "S": DATES if variant.constants["ONE_PASS"] else 16}
     if variant.types["T"] == "fp32":
         return Configuration(constants, warps=16, stages=1, registers=128)
     return Configuration(constants, warps=8, stages=1)
@@ -215,8 +219,9 @@ FORWARD = KernelSpec(
     grid=("cdiv(N, PIXELS)", "B"),
     variants=tuple(
         Variant({"T": dtype}, {**_UTAE, "ONE_PASS": one, "DROPOUT": 0})
-        for dtype in ("fp16", "bf16")
-        for one in (1,)
+        for dtype in ("fp32", "fp16", "bf16")
+        for one in (1, 0)
+        if not (one and dtype == "fp32")
     ),
     configure=_configure,
     admits={"T": ("fp32", "fp16", "bf16")},

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...engine.errors import TileError
+from ...kernels import dispatch
 from ...kernels.temporal_aggregate import temporal_aggregate
 from ...kernels.temporal_attention import AttentionWeights, temporal_attention
 from .spec import CONV_GROUPS, SeriesSpec
@@ -162,7 +163,11 @@ class SeriesEncoder(nn.Module):
         kept = mask.to(pixels.dtype)
         # what padding holds must not even reach the convolutions: it may be anything, NaN too
         pixels = torch.where(kept[:, :, None, None, None] != 0, pixels, torch.zeros_like(pixels))
-        levels = [self.in_conv(pixels.flatten(0, 1))]
+        dates = pixels.flatten(0, 1)
+        if dispatch.fused(pixels):
+            # kernels read a pixel's channels as one row; maps that lie so from the start are never copied
+            dates = dates.contiguous(memory_format=torch.channels_last)
+        levels = [self.in_conv(dates)]
         for block in self.down_blocks:
             levels.append(block(levels[-1]))
         series = [level.reshape(B, T, *level.shape[1:]) for level in levels]
