@@ -78,6 +78,7 @@ README_ROWS = [
     ("pyramid_fusion", "LC-F", "LC-F, 512 px, bf16"),
     ("pyramid_fusion", "LC-L", "LC-L, 512 px, bf16"),
     ("temporal_aggregate", "LC-F", "512 px, bf16"),
+    ("temporal_attention", "LC-F", "512 px, bf16"),
 ]
 
 
