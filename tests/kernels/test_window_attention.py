@@ -104,6 +104,18 @@ def test_gradients_equal_those_of_the_reference(kernels, name, dtype):
         assert_near(mine, right, operation="window_attention_backward", what=name)
 
 
+def test_parameters_may_be_float32(kernels):
+    leaves, _, options = _inputs("windows of 7", dtype=torch.float32)
+    # as autocast leaves them: a result in 16 bits, parameters as they are; the map lies otherwise in memory
+    qkv = leaves[0].detach().bfloat16().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+    leaves = [qkv, *leaves[1:]]
+    got = window_attention(*leaves, **options)
+    truth = reference.window_attention(*(each.detach().double() for each in leaves), **options)
+    assert_near(got, truth, operation="window_attention")
+    gradients = torch.autograd.grad(got.sum(), leaves)
+    assert [each.dtype for each in gradients] == [torch.bfloat16, torch.float32, torch.float32]
+
+
 def test_large_scores_stay_finite(kernels):
     (qkv, table, padding), _, options = _inputs("other windows", dtype=torch.float16)
     with torch.no_grad():
