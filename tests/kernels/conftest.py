@@ -9,7 +9,7 @@ import torch
 
 from uperfuse.kernels import dispatch
 
-from . import bfloat16
+from . import bfloat16, nested
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def kernels() -> Iterator[None]:
     # fills what torch.empty returns with NaN, or the largest integer
     torch.use_deterministic_algorithms(True)
     try:
-        with dispatch.interpret(), bfloat16.mended():
+        with dispatch.interpret(), bfloat16.mended(), nested.prepared_once():
             yield
     finally:
         torch.use_deterministic_algorithms(before)
