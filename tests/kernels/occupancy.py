@@ -83,4 +83,4 @@ def _cell(variants: Sequence[Compiled]) -> str:
         span(lambda each: each.record.shared_bytes / 1024, 1),
     )
     blocks, occupancy = span(lambda each: each.resident_blocks), span(lambda each: 100 * each.occupancy)
-    return f"{registers} registers, {kilobytes} KB, {blocks} blocks, {occupancy} %"
+    return f"{registers} registers, {kilobytes} KB, {blocks} block{'s'[blocks == '1' :]}, {occupancy} %"
