@@ -176,10 +176,9 @@ def _configure(variant: Variant, capability: int) -> Configuration:
 
 
 def _configure_backward(variant: Variant, capability: int) -> Configuration:
-    constants = {"PIXELS": BACKWARD_PIXELS, "S": DATES if variant.constants["ONE_PASS"] else 16}
-    if variant.types["T"] == "fp32":
-        return Configuration(constants, warps=16, stages=1, registers=128)
-    return Configuration(constants, warps=8, stages=1)
+    return Configuration(
+        {"PIXELS": BACKWARD_PIXELS, "S": 16 if variant.types["T"] == "fp32" else DATES}, warps=8, stages=1
+    )
 
 
 _HELD = 256 * 128
@@ -221,6 +220,7 @@ FORWARD = KernelSpec(
         Variant({"T": dtype}, {**_UTAE, "ONE_PASS": one, "DROPOUT": 0})
         for dtype in ("fp32", "fp16", "bf16")
         for one in (1, 0)
+        # float32 in one pass, and its gradients, spill a few registers: compiled where they are used, not ahead
         if not (one and dtype == "fp32")
     ),
     configure=_configure,
@@ -250,7 +250,7 @@ BACKWARD = KernelSpec(
         *_SCALARS,
     ),
     grid=("cdiv(N, PIXELS)", "B"),
-    variants=(),
+    variants=tuple(Variant({"T": dtype}, {**_UTAE, "DROPOUT": 0}) for dtype in ("fp16", "bf16")),
     configure=_configure_backward,
     admits={"T": ("fp32", "fp16", "bf16")},
 )

@@ -90,7 +90,7 @@ def _run(
     dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """[B, T, Y, X, C] to [B, Y, X, D], [B, T, Y, X, H], and log-sum-exps, means and 1 / deviations [B, Y, X, H]."""
-    from .kernel import FORWARD
+    from .kernel import DATES, FORWARD
 
     inputs = (features, days, mask, norm_scale, norm_shift, score, score_position, score_bias)
     outputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _empty(*inputs, embed, embed_bias, seed, period, dropout)
@@ -100,7 +100,8 @@ def _run(
         "seed": seed,
     }
     arguments |= dict(zip(("context", "attention", *_STATISTICS), outputs, strict=True))
-    variant = _variant(features, score, score_position, dropout=dropout)
+    one_pass = int(features.shape[1] <= DATES)
+    variant = _variant(features, score, score_position, dropout=dropout, ONE_PASS=one_pass)
     arguments |= _numbers(features, score_position, period=period, dropout=dropout)
     launch(FORWARD, variant=variant, arguments=arguments)
     return outputs
@@ -219,12 +220,9 @@ _INPUTS = ("features", "days", "mask", "norm_scale", "norm_shift", "score", "sco
 _STATISTICS = ("normaliser", "mean_of", "deviation_of")
 
 
-def _variant(features: Tensor, score: Tensor, score_position: Tensor, *, dropout: float) -> Variant:
-    from .kernel import DATES
-
+def _variant(features: Tensor, score: Tensor, score_position: Tensor, *, dropout: float, **more: int) -> Variant:
     H, C = score.shape
-    constants = {"H": H, "C": C, "D": score_position.numel()}
-    constants |= {"ONE_PASS": int(features.shape[1] <= DATES), "DROPOUT": int(dropout > 0)}
+    constants = {"H": H, "C": C, "D": score_position.numel(), **more, "DROPOUT": int(dropout > 0)}
     return Variant({"T": dtype_name(features)}, constants)
 
 
