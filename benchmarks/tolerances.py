@@ -10,13 +10,44 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+__all__ = ["TOLERANCES", "assert_near"]
+
 TOLERANCES: dict[tuple[str, torch.dtype], float] = {
+    # logits this close, of the largest one, may change places: a mean of four or nine, rounded four times
+    ("classify", torch.float32): 5e-7,
+    ("classify", torch.float16): 5e-7,
+    ("classify", torch.bfloat16): 5e-7,
+    # two differences and a quotient; the largest of the truth is about ten times its typical value
+    ("prepare", torch.float32): 2e-7,
+    ("prepare", torch.float16): 1e-3,
+    ("prepare", torch.bfloat16): 8e-3,
+    # sums of up to 1024 products (7e-7 in float32); as three of TF32 each, they lose as much
+    ("pyramid_fusion", torch.float32): 2e-6,
+    ("pyramid_fusion", torch.float16): 1e-3,
+    ("pyramid_fusion", torch.bfloat16): 8e-3,
+    ("pyramid_fusion_backward", torch.float32): 2e-6,
+    ("pyramid_fusion_backward", torch.float16): 1e-3,
+    ("pyramid_fusion_backward", torch.bfloat16): 8e-3,
     ("temporal_aggregate", torch.float32): 1e-6,
     ("temporal_aggregate", torch.float16): 1e-3,
     ("temporal_aggregate", torch.bfloat16): 8e-3,
     ("temporal_aggregate_backward", torch.float32): 1e-6,
     ("temporal_aggregate_backward", torch.float16): 1e-3,
     ("temporal_aggregate_backward", torch.bfloat16): 8e-3,
+    # sums over channels, dates and channels again; the weights between them are rounded to the dtype
+    ("temporal_attention", torch.float32): 2e-6,
+    ("temporal_attention", torch.float16): 1e-3,
+    ("temporal_attention", torch.bfloat16): 8e-3,
+    ("temporal_attention_backward", torch.float32): 4e-6,
+    ("temporal_attention_backward", torch.float16): 2e-3,
+    ("temporal_attention_backward", torch.bfloat16): 1.6e-2,
+    ("window_attention", torch.float32): 1e-6,
+    ("window_attention", torch.float16): 1e-3,
+    ("window_attention", torch.bfloat16): 8e-3,
+    # plain PyTorch rounds weights and products to the dtype on the way
+    ("window_attention_backward", torch.float32): 1e-6,
+    ("window_attention_backward", torch.float16): 4e-3,
+    ("window_attention_backward", torch.bfloat16): 2e-2,
 }
 
 

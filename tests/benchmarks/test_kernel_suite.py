@@ -22,6 +22,7 @@ from benchmarks.kernels.measure import ColdStopwatch, measure, sides_of
 from benchmarks.kernels.report import Percentiles, describe
 from benchmarks.kernels.shapes import TemporalAggregate
 from benchmarks.peaks import PEAKS, Load
+from benchmarks.tolerances import TOLERANCES
 from uperfuse.kernels import dispatch
 from uperfuse.kernels.catalogue import kernel_specs
 
@@ -217,6 +218,10 @@ def test_cases_are_every_shape_with_every_dtype():
     for spec in kernel_specs():
         dtypes = {str(case).rsplit(", ", 1)[1] for case in found if case.shape.kernel == spec.name}
         assert dtypes == (set() if spec.name not in {case.shape.kernel for case in found} else set(spec.admits["T"]))
+
+
+def test_every_case_has_a_tolerance():
+    assert {(case.shape.kernel, case.dtype) for case in cases()} <= TOLERANCES.keys()
 
 
 @pytest.mark.parametrize("case", [case for case in cases() if case.dtype == torch.bfloat16], ids=str)
