@@ -8,7 +8,7 @@ RUNTIME_VENV := .venv-runtime
 # pip builds the extension; its sources are what a rebuild depends on.
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 PACKAGES := engine kernels trainer
-PYTHON_FOLDERS := engine kernels trainer benchmarks tests
+PYTHON_FILES := engine kernels trainer benchmarks tests conftest.py
 
 .PHONY: demo test check types bench format clean
 
@@ -19,8 +19,8 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 check: $(VENV)/installed types
-	$(BIN)/ruff check $(PYTHON_FOLDERS)
-	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
@@ -33,10 +33,11 @@ types: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.classify
 	$(BIN)/python -m benchmarks.tile
+	$(BIN)/python -m pytest benchmarks/kernels --benchmark
 
 format: $(VENV)/installed
-	$(BIN)/ruff check --fix $(PYTHON_FOLDERS)
-	$(BIN)/ruff format $(PYTHON_FOLDERS)
+	$(BIN)/ruff check --fix $(PYTHON_FILES)
+	$(BIN)/ruff format $(PYTHON_FILES)
 	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h
 
 clean:
