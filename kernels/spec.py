@@ -94,7 +94,8 @@ class KernelSpec:
 
     Attributes:
         name: of the kernel, unique; the custom op `uperfuse::<name>` where it stands for a whole operation.
-        function: the Triton function. Its parameters are `arguments` in order, then compile-time constants.
+        function: the Triton function, of the same name for profilers. Its parameters are `arguments` in order, then
+            compile-time constants.
         arguments: run-time parameters in launch order.
         grid: one to three expressions over scalars and constants: the number of programs per axis.
         variants: forms that are compiled ahead of time; a launch may ask for others that `admits` allows.
@@ -112,6 +113,9 @@ class KernelSpec:
 
     def __post_init__(self) -> None:
         """Check that the declaration and the function agree."""
+        assert self.function.__name__ == self.name, (
+            f"{self.name} runs {self.function.__name__}: profilers show that name"
+        )
         parameters = list(self.function.arg_names)
         declared = [each.name for each in self.arguments]
         assert parameters[: len(declared)] == declared, f"{self.name}: {parameters} does not begin with {declared}"

@@ -117,7 +117,7 @@ def _resized(
 
 
 @triton.jit(do_not_specialize=["B", "K", "YL", "XL", "Y1", "X1", "Y", "X"])
-def _forward(
+def classify(
     logits, labels, confidence, broken,
     B, K, YL, XL, Y1, X1, Y, X, scale_y0, scale_x0, centre0, scale_y1, scale_x1, centre1,
     STEPS: tl.constexpr, ALIGNED: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, SY: tl.constexpr, SX: tl.constexpr,
@@ -179,7 +179,7 @@ def _variants() -> Iterator[Variant]:
 
 FORWARD = KernelSpec(
     name="classify",
-    function=_forward,
+    function=classify,
     arguments=(
         Pointer("logits", "T", ("B", "K", "YL", "XL")),
         Pointer("labels", "u8", ("B", "Y", "X"), written=True),

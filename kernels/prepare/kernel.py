@@ -14,7 +14,7 @@ BLOCK = 2048
 
 
 @triton.jit(do_not_specialize=["B", "BANDS", "C", "N", "VOIDS"])
-def _forward(
+def prepare(
     pixels, void, band, minus, mean, std, out, broken, B, BANDS, C, N, VOIDS, ALIGNED: tl.constexpr, P: tl.constexpr
 ):
     """P pixels of every channel."""
@@ -55,7 +55,7 @@ def _configure(variant: Variant, capability: int) -> Configuration:
 
 FORWARD = KernelSpec(
     name="prepare",
-    function=_forward,
+    function=prepare,
     arguments=(
         Pointer("pixels", "S", ("B", "BANDS", "N")),
         Pointer("void", "u8", ("B * VOIDS", "N")),

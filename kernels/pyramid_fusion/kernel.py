@@ -100,7 +100,7 @@ def _add_same(total, source, b, first, place, keep, B, pixels, COUT):
         *("B0", "Y0", "X0", "B1", "Y1", "X1", "B2", "Y2", "X2", "B3", "Y3", "X3", "B4", "Y4", "X4"),
     ]
 )
-def _forward(
+def pyramid_fusion(
     base, weight, bias, same0, same1, map0, map1, map2, map3, map4, out,
     B, Y, X, CIN, COUT, BIASES, MAPS, BS0, BS1, B0, Y0, X0, B1, Y1, X1, B2, Y2, X2, B3, Y3, X3, B4, Y4, X4,
     BASE: tl.constexpr, ALIGNED: tl.constexpr,
@@ -162,7 +162,7 @@ def _touching(start, count, size, source):
 
 
 @triton.jit(do_not_specialize=["B", "Y", "X", "C", "BI", "YI", "XI"])
-def _backward(
+def pyramid_fusion_backward(
     gradient, to_map,
     B, Y, X, C, BI, YI, XI,
     ALIGNED: tl.constexpr, SY: tl.constexpr, SX: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
@@ -225,7 +225,7 @@ def _configure_backward(variant: Variant, capability: int) -> Configuration:
 
 FORWARD = KernelSpec(
     name="pyramid_fusion",
-    function=_forward,
+    function=pyramid_fusion,
     arguments=(
         Pointer("base", "T", ("B", "Y", "X", "CIN")),
         Pointer("weight", "T", ("COUT", "CIN")),
@@ -247,7 +247,7 @@ FORWARD = KernelSpec(
 
 BACKWARD = KernelSpec(
     name="pyramid_fusion_backward",
-    function=_backward,
+    function=pyramid_fusion_backward,
     arguments=(
         Pointer("gradient", "T", ("B", "Y", "X", "C")),
         Pointer("to_map", "T", ("BI", "YI", "XI", "C"), written=True),

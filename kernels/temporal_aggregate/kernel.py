@@ -87,7 +87,7 @@ def _one(features, out, attention, b, block, T, YA, XA, Y, X, C: tl.constexpr, H
 
 
 @triton.jit(do_not_specialize=["B", "T", "YA", "XA", "Y0", "X0", "Y1", "X1", "Y2", "X2", "Y3", "X3"])
-def _forward(
+def temporal_aggregate(
     attention, features0, features1, features2, features3, out0, out1, out2, out3,
     B, T, YA, XA, Y0, X0, Y1, X1, Y2, X2, Y3, X3,
     H: tl.constexpr, C0: tl.constexpr, C1: tl.constexpr, C2: tl.constexpr, C3: tl.constexpr, RESIZED: tl.constexpr,
@@ -150,7 +150,7 @@ def _gradients(weight, features, gradient, to, b, date, keep, pixel, inside, T, 
 
 
 @triton.jit(do_not_specialize=["B", "T", "N"])
-def _backward(
+def temporal_aggregate_backward(
     attention, features0, features1, features2, features3, gradient0, gradient1, gradient2, gradient3,
     to_attention, to_features0, to_features1, to_features2, to_features3,
     B, T, N,
@@ -201,7 +201,7 @@ _UTAE = {"H": 16, "C0": 128, "C1": 64, "C2": 64, "C3": 0}
 
 FORWARD = KernelSpec(
     name="temporal_aggregate",
-    function=_forward,
+    function=temporal_aggregate,
     arguments=(
         Pointer("attention", "T", ("B", "T", "YA * XA", "H")),
         *_maps("features", "B, T, Y# * X#, C#"),
@@ -219,7 +219,7 @@ FORWARD = KernelSpec(
 
 BACKWARD = KernelSpec(
     name="temporal_aggregate_backward",
-    function=_backward,
+    function=temporal_aggregate_backward,
     arguments=(
         Pointer("attention", "T", ("B", "T", "N", "H")),
         *_maps("features", "B, T, N, C#"),

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from .parts import by_date, centred, dot, drop, left, placed, read, rows, scores_of, to_channels, to_groups
 
-__all__ = ["backward"]
+__all__ = ["temporal_attention_backward"]
 
 
 @triton.jit
@@ -64,7 +64,7 @@ def _store_features(to_features, x, change, weights, raw, pulling, level, slope,
 
 
 @triton.jit(do_not_specialize=["B", "T", "N"])
-def backward(
+def temporal_attention_backward(
     features, days, mask, norm_scale, norm_shift, score, score_position, score_bias, embed_bias, seed,
     normaliser, mean_of, deviation_of, pull, to_context, to_attention,
     to_features, gathered, to_score, to_score_position, to_norm_scale, to_norm_shift, to_embed_bias,

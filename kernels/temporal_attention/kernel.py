@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from ..spec import Configuration, KernelSpec, Pointer, Scalar, Variant
-from .gradients import backward
+from .gradients import temporal_attention_backward
 from .parts import by_date, centred, dot, drop, joined, kept, left, moments, read, rows, scores_of, to_channels
 
 __all__ = ["BACKWARD", "BACKWARD_PIXELS", "DATES", "FORWARD"]
@@ -68,7 +68,7 @@ def _embedded(embedding, gathered, H: tl.constexpr, D: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["B", "T", "N"])
-def _forward(
+def temporal_attention(
     features, days, mask, norm_scale, norm_shift, score, score_position, score_bias, embed, embed_bias, seed,
     context, attention, normaliser, mean_of, deviation_of,
     B, T, N, ratio, ratio_rest, dropout,
@@ -202,7 +202,7 @@ _UTAE = {"H": 16, "C": 128, "D": 256}
 
 FORWARD = KernelSpec(
     name="temporal_attention",
-    function=_forward,
+    function=temporal_attention,
     arguments=(
         *_INPUTS,
         Pointer("embed", "T", ("D", "C")),
@@ -229,7 +229,7 @@ FORWARD = KernelSpec(
 
 BACKWARD = KernelSpec(
     name="temporal_attention_backward",
-    function=backward,
+    function=temporal_attention_backward,
     arguments=(
         *_INPUTS,
         Pointer("embed_bias", "fp32", ("D",)),

@@ -35,7 +35,7 @@ def kept(mask, b, date, T):
 @triton.jit
 def rows(b, date, pixel, T, N):
     """Row [S] of a pixel at some dates in [B, T, N]."""
-    return (b.to(tl.int64) * T + date) * N + pixel
+    return b.to(tl.int64) * T * N + (date * N + pixel)
 
 
 @triton.jit

@@ -84,7 +84,7 @@ def _scores(q, k, query, key, biases):
 
 
 @triton.jit(do_not_specialize=["B", "Y", "X", "H", "SY", "SX"])
-def _forward(
+def window_attention(
     qkv, table, padding, out, B, Y, X, H, SY, SX,
     WY: tl.constexpr, WX: tl.constexpr,
     QUERIES: tl.constexpr, KEYS: tl.constexpr, TAIL: tl.constexpr, ENTRIES: tl.constexpr,
@@ -155,7 +155,7 @@ def _blocks(tokens: int) -> tuple[int, int]:
 
 FORWARD = KernelSpec(
     name="window_attention",
-    function=_forward,
+    function=window_attention,
     arguments=(
         Pointer("qkv", "T", ("B", "Y", "X", f"3 * H * {HEAD_WIDTH}")),
         Pointer("table", "fp32", ("H", "(2 * WY - 1) * (2 * WX - 1)")),

@@ -9,7 +9,7 @@ from uperfuse.kernels.spec import Configuration, KernelSpec, Pointer, Scalar, Va
 
 
 @triton.jit(do_not_specialize=["B", "N"])
-def _scale(rows, weights, out, B, N, factor, C: tl.constexpr, P: tl.constexpr):
+def scale(rows, weights, out, B, N, factor, C: tl.constexpr, P: tl.constexpr):
     """out[b, n, c] = rows[b, n, c] * weights[c] * factor."""
     b = tl.program_id(1).to(tl.int64)
     pixel = tl.program_id(0) * P + tl.arange(0, P)
@@ -29,7 +29,7 @@ def declare(**changes) -> KernelSpec:
     """The declaration, or one that differs."""
     said = {
         "name": "scale",
-        "function": _scale,
+        "function": scale,
         "arguments": (
             Pointer("rows", "T", ("B", "N", "C")),
             Pointer("weights", "fp32", ("C",)),
