@@ -11,9 +11,9 @@ __all__ = ["temporal_attention_backward"]
 
 
 @triton.jit
-def _share(x, keep, position_term, raw, constant, lse):
+def _share(x, keep, term, raw, constant, lse):
     """The softmax [S, H] of some dates, made again."""
-    return tl.exp(scores_of(x, keep, raw, constant, position_term) - lse[None, :])
+    return tl.exp(scores_of(x, keep, raw, constant, term) - lse[None, :])
 
 
 @triton.jit

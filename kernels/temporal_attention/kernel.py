@@ -176,9 +176,7 @@ def _configure(variant: Variant, capability: int) -> Configuration:
 
 
 def _configure_backward(variant: Variant, capability: int) -> Configuration:
-    return Configuration(
-        {"PIXELS": BACKWARD_PIXELS, "S": 16 if variant.types["T"] == "fp32" else DATES}, warps=8, stages=1
-    )
+    return Configuration({"PIXELS": BACKWARD_PIXELS, "S": 16}, warps=8, stages=1)
 
 
 _HELD = 256 * 128

@@ -34,7 +34,7 @@ def kept(mask, b, date, T):
 
 @triton.jit
 def rows(b, date, pixel, T, N):
-    """Row [S] of a pixel at some dates in [B, T, N]."""
+    """Row [S] of a pixel at some dates in [B, T, N]; one sample has fewer than 2^31 rows."""
     return b.to(tl.int64) * T * N + (date * N + pixel)
 
 
