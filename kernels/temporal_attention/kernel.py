@@ -170,8 +170,10 @@ def _configure(variant: Variant, capability: int) -> Configuration:
     one = variant.constants["ONE_PASS"]
     held = variant.constants["C"] * variant.constants["D"] <= _HELD
     constants = {"PIXELS": 32, "HOLD": int(one and held)}
+    if variant.types["T"] == "fp32" and one:
+        return Configuration({**constants, "S": DATES}, warps=16, stages=1, registers=128)
     if variant.types["T"] == "fp32":
-        return Configuration({**constants, "S": DATES if one else 32}, warps=16, stages=1, registers=128)
+        return Configuration({**constants, "S": 32}, warps=8, stages=1)
     return Configuration({**constants, "S": DATES if one else 16}, warps=8, stages=1)
 
 
