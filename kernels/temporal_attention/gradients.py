@@ -31,7 +31,7 @@ def _asked(pull, to_context, here, bias, factor, shift, origin, H: tl.constexpr,
     constant += tl.sum(arrived.to(tl.float32) * bias, axis=1)
     if P < 16:  # too few for tensor cores
         arrived = arrived.to(tl.float32)
-    return arrived, wide, pulling, constant
+    return arrived, pulling, constant
 
 
 @triton.jit
@@ -82,7 +82,6 @@ def temporal_attention_backward(
     of_head = head[:, None] * P + tl.arange(0, P)[None, :]  # [H, P]
     of_weight = head[:, None] * C + channel[None, :]  # [H, C]
     scale, shift = tl.load(norm_scale + channel), tl.load(norm_shift + channel)
-    weight = tl.load(score + of_weight)
     bias = tl.load(embed_bias + of_head)
     real = tl.zeros((S,), tl.float32)
     for start in tl.range(0, T, S, disable_licm=True):
@@ -99,10 +98,11 @@ def temporal_attention_backward(
         mean_c, deviation_c = to_channels(mean, C), to_channels(deviation, C)
         origin = left(features, mean_c)
         factor = scale * deviation_c
+        weight = tl.load(score + of_weight)
         raw = weight * factor[None, :]  # of features that are not divided by their deviation
         constant = tl.sum(weight * shift[None, :] - raw * origin[None, :], axis=1)
 
-        arrived, pulled, pulling, asked = _asked(pull, to_context, here, bias, factor, shift, origin, H, C, P)
+        arrived, pulling, asked = _asked(pull, to_context, here, bias, factor, shift, origin, H, C, P)
         mixed = tl.zeros((H,), tl.float32)
         for start in tl.range(0, T, S, disable_licm=True):
             date, keep, position, term = by_date(
@@ -137,6 +137,9 @@ def temporal_attention_backward(
             sums += tl.sum(weights.to(tl.float32), axis=0)
             sum_position += dot(tl.trans(position.to(x.dtype)), change)
 
+        # read again rather than kept in registers all along
+        weight = tl.load(score + of_weight)
+        pulled = tl.load(pull + here * H * C + of_weight).to(tl.float32)
         # of normalised features, before scale and shift
         changed = (changed - origin[:, None] * changes[None, :]) * deviation_c[:, None]
         held = (held - origin[:, None] * sums[None, :]) * deviation_c[:, None]

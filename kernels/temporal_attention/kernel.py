@@ -178,7 +178,8 @@ def _configure(variant: Variant, capability: int) -> Configuration:
 
 
 def _configure_backward(variant: Variant, capability: int) -> Configuration:
-    return Configuration({"PIXELS": BACKWARD_PIXELS, "S": 16}, warps=8, stages=1)
+    dates = 8 if variant.types["T"] == "fp32" else 16
+    return Configuration({"PIXELS": BACKWARD_PIXELS, "S": dates}, warps=8, stages=1)
 
 
 _HELD = 256 * 128
@@ -220,8 +221,6 @@ FORWARD = KernelSpec(
         Variant({"T": dtype}, {**_UTAE, "ONE_PASS": one, "DROPOUT": 0})
         for dtype in ("fp32", "fp16", "bf16")
         for one in (1, 0)
-        # float32 in one pass, and its gradients, spill a few registers: compiled where they are used, not ahead
-        if not (one and dtype == "fp32")
     ),
     configure=_configure,
     admits={"T": ("fp32", "fp16", "bf16")},
@@ -250,7 +249,7 @@ BACKWARD = KernelSpec(
         *_SCALARS,
     ),
     grid=("cdiv(N, PIXELS)", "B"),
-    variants=tuple(Variant({"T": dtype}, {**_UTAE, "DROPOUT": 0}) for dtype in ("fp16", "bf16")),
+    variants=tuple(Variant({"T": dtype}, {**_UTAE, "DROPOUT": 0}) for dtype in ("fp32", "fp16", "bf16")),
     configure=_configure_backward,
     admits={"T": ("fp32", "fp16", "bf16")},
 )

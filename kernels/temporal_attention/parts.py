@@ -74,7 +74,15 @@ def joined(mean, squares, count, mean_too, squares_too, count_too):
 @triton.jit
 def dot(left, right):
     """Left @ right in float32; where one is float32 and the other is not, as exact as if both were."""
-    if left.dtype == right.dtype:
+    M: tl.constexpr = left.shape[0]
+    K: tl.constexpr = left.shape[1]
+    N: tl.constexpr = right.shape[1]
+    STEP: tl.constexpr = 64 if M > 16 else 8
+    if left.dtype == right.dtype and left.dtype == tl.float32 and K >= 128:
+        # a thread takes all K entries of its rows and columns at once: in parts they fit in its registers
+        parts = tl.permute(tl.reshape(left, (M, K // STEP, STEP)), (1, 0, 2))
+        product = tl.sum(tl.dot(parts, tl.reshape(right, (K // STEP, STEP, N)), input_precision="ieee"), axis=0)
+    elif left.dtype == right.dtype:
         product = tl.dot(left, right, input_precision="ieee")
     elif left.dtype == tl.float32:
         high = left.to(right.dtype)

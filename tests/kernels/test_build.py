@@ -134,11 +134,11 @@ def test_records_say_what_the_files_hold(built: Built) -> None:
 
 
 def test_nothing_spills(built: Built, instructions: dict[Path, Counter[str]]) -> None:
-    """Nothing at all on Orin and H100, and no more than two registers of a thread elsewhere."""
+    """Nothing at all on Orin and H100, and no more than twelve registers of a thread elsewhere."""
     spilled = [
         f"{each.name}: {each.cubin.stack_bytes} bytes of stack, {each.cubin.local_bytes} of local memory"
         for each in built.compiled
-        if each.cubin.stack_bytes > (0 if each.record.capability in DISASSEMBLED else 8) or each.cubin.local_bytes
+        if each.cubin.stack_bytes > (0 if each.record.capability in DISASSEMBLED else 48) or each.cubin.local_bytes
     ]
     assert not spilled, "\n".join(spilled)
     local = [path.stem for path, found in instructions.items() if any(op.startswith(("LDL", "STL")) for op in found)]
