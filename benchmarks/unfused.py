@@ -56,11 +56,11 @@ class Operation:
     vector_flop: int
 
 
-class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch says no types
     """The operations inside of the `with`; views are none."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch says no types
         self.operations: list[Operation] = []
         self._padded: dict[int, tuple[Tensor, Tensor]] = {}
 

@@ -115,7 +115,7 @@ def launch(
         capability = _capability(device)
     configuration = spec.configure(variant, capability)
     values = {**variant.constants, **configuration.constants}
-    values |= {each.name: arguments[each.name] for each in spec.scalars}  # type: ignore[misc]
+    values |= {each.name: arguments[each.name] for each in spec.scalars}  # type: ignore[misc]  # scalars are numbers
     for pointer, tensor in zip(spec.pointers, tensors, strict=True):
         _check(spec, pointer, tensor, dtype=spec.dtype(pointer, variant), values=values, device=device)
     grid = tuple(evaluate(text, values) for text in spec.grid)
@@ -125,7 +125,7 @@ def launch(
         _collected.append(Launch(spec, variant, values))
         return
     # Triton launches on the current device, whichever the tensors are on
-    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]  # torch says no types
         spec.function[grid](
             *(arguments[each.name] for each in spec.arguments),
             **variant.constants,

@@ -28,6 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     reason = why_not(metafunc.config)
     if reason is not None:
+        # without a GPU or without --benchmark there is nothing to time: one line says which, not one per case
         metafunc.parametrize("case", [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="none")])
         return
     from .cases import cases

@@ -39,7 +39,7 @@ class ColdStopwatch:
 
     def __call__(self, call: Callable[[], object]) -> float:
         """Seconds on the GPU."""
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch says no types
         self._cache.zero_()
         start.record()
         call()

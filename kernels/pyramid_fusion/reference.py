@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..linear import resize_weights
+
 __all__ = ["backward", "naive", "project_and_fuse", "pyramid_fusion", "resize"]
 
 
@@ -63,17 +65,8 @@ def backward(gradient: Tensor, *, batch: int, size: tuple[int, int]) -> Tensor:
     """
     if batch == 1:
         gradient = gradient.sum(0, keepdim=True)
-    rows, columns = (_weights(gradient, size=size[axis], axis=axis - 2) for axis in (0, 1))
+    rows, columns = (resize_weights(size[axis], gradient.shape[axis - 2], like=gradient) for axis in (0, 1))
     return torch.einsum("bcyx,yv,xw->bcvw", gradient, rows, columns)
-
-
-def _weights(resized: Tensor, *, size: int, axis: int) -> Tensor:
-    """The linear resize of an axis of `size` to that of `resized`, as a matrix [resized.shape[axis], size]."""
-    to = resized.shape[axis]
-    index = torch.arange(to, device=resized.device, dtype=resized.dtype)
-    place = ((index + 0.5) * (size / to) - 0.5).clamp(0, size - 1)
-    distance = place[:, None] - torch.arange(size, device=resized.device, dtype=resized.dtype)
-    return (1 - distance.abs()).clamp(min=0)
 
 
 def naive(

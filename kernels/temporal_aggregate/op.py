@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import dispatch
 from ..launch import dtype_name, launch
+from ..linear import resize_weights
 from ..spec import Variant
 from . import reference
 
@@ -144,20 +145,12 @@ def _differentiate_resized(
     to_maps = []
     to_attention = torch.zeros_like(attention)
     for features, gradient in zip(maps, gradients, strict=True):
-        rows, columns = (_resize_weights(attention, size=features.shape[axis], axis=axis) for axis in (2, 3))
+        rows, columns = (resize_weights(attention.shape[axis], features.shape[axis], like=attention) for axis in (2, 3))
         there = torch.einsum("btyxh,vy,wx->btvwh", attention, rows, columns).contiguous()
         to_map, part = torch.ops.uperfuse.temporal_aggregate_backward([features], there, [gradient])
         to_maps.append(to_map)
         to_attention = to_attention + torch.einsum("btvwh,vy,wx->btyxh", part, rows, columns)
     return to_maps, to_attention
-
-
-def _resize_weights(attention: Tensor, *, size: int, axis: int) -> Tensor:
-    """Half-pixel-centred linear resize of one axis to `size`, as a matrix [size, attention.shape[axis]]."""
-    source = attention.shape[axis]
-    place = (torch.arange(size, device=attention.device) + 0.5) * (source / size) - 0.5
-    distance = place.clamp(0, source - 1)[:, None] - torch.arange(source, device=attention.device)
-    return (1 - distance.abs()).clamp(min=0).to(attention.dtype)
 
 
 _forward.register_autograd(_differentiate, setup_context=_remember)

@@ -52,6 +52,25 @@ def _pulled(
 
 
 @triton.jit
+def _made_again(
+    features, days, mask, score_position, score_bias, to_attention, seed, b, pixel, start, T, N, ratio, ratio_rest,
+    dropout, mean_c, raw, constant, lse, pulling, asked, arrived,
+    H: tl.constexpr, C: tl.constexpr, P: tl.constexpr, S: tl.constexpr, DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """What every pass needs of S dates from `start` on: themselves, features, softmax, its gradient and the weights."""
+    date, keep, position, term = by_date(
+        days, mask, score_position, score_bias, b, start, T, ratio, ratio_rest, H, P, S
+    )
+    row = rows(b, date, pixel, T, N)
+    x = centred(read(features, row, keep, C), keep, mean_c)
+    share = _share(x, keep, term, raw, constant, lse)
+    pull_of, weights = _pulled(
+        x, share, row, date, keep, position, pulling, asked, arrived, to_attention, seed, b, pixel, N, dropout, DROPOUT
+    )
+    return date, keep, position, row, x, share, pull_of, weights
+
+
+@triton.jit
 def _store_features(to_features, x, change, weights, raw, pulling, level, slope, row, keep, date, T):
     """Writes the features' gradient [S, C]; zero where a date is not real."""
     C: tl.constexpr = x.shape[1]
@@ -105,29 +124,17 @@ def temporal_attention_backward(
         arrived, pulling, asked = _asked(pull, to_context, here, bias, factor, shift, origin, H, C, P)
         mixed = tl.zeros((H,), tl.float32)
         for start in tl.range(0, T, S, disable_licm=True):
-            date, keep, position, term = by_date(
-                days, mask, score_position, score_bias, b, start, T, ratio, ratio_rest, H, P, S
-            )
-            row = rows(b, date, pixel, T, N)
-            x = centred(read(features, row, keep, C), keep, mean_c)
-            share = _share(x, keep, term, raw, constant, lse)
-            pull_of, weights = _pulled(
-                x, share, row, date, keep, position, pulling, asked, arrived, to_attention, seed, b, pixel, N, dropout,
-                DROPOUT,
+            date, keep, position, row, x, share, pull_of, weights = _made_again(
+                features, days, mask, score_position, score_bias, to_attention, seed, b, pixel, start, T, N, ratio,
+                ratio_rest, dropout, mean_c, raw, constant, lse, pulling, asked, arrived, H, C, P, S, DROPOUT,
             )  # fmt: skip
             mixed += tl.sum(share * pull_of, axis=0)
         changed, held = tl.zeros((C, H), tl.float32), tl.zeros((C, H), tl.float32)
         changes, sums = tl.zeros((H,), tl.float32), tl.zeros((H,), tl.float32)
         for start in tl.range(0, T, S, disable_licm=True):
-            date, keep, position, term = by_date(
-                days, mask, score_position, score_bias, b, start, T, ratio, ratio_rest, H, P, S
-            )
-            row = rows(b, date, pixel, T, N)
-            x = centred(read(features, row, keep, C), keep, mean_c)
-            share = _share(x, keep, term, raw, constant, lse)
-            pull_of, weights = _pulled(
-                x, share, row, date, keep, position, pulling, asked, arrived, to_attention, seed, b, pixel, N, dropout,
-                DROPOUT,
+            date, keep, position, row, x, share, pull_of, weights = _made_again(
+                features, days, mask, score_position, score_bias, to_attention, seed, b, pixel, start, T, N, ratio,
+                ratio_rest, dropout, mean_c, raw, constant, lse, pulling, asked, arrived, H, C, P, S, DROPOUT,
             )  # fmt: skip
             change = (share * (pull_of - mixed[None, :])).to(x.dtype)
             weights = weights.to(x.dtype)
@@ -157,15 +164,9 @@ def temporal_attention_backward(
         slope = deviation_c * deviation_c * to_channels(to_groups(scale * along, H) / count, C)
         level = deviation_c * to_channels(to_groups(scale * total, H) / count, C) - origin * slope
         for start in tl.range(0, T, S, disable_licm=True):
-            date, keep, position, term = by_date(
-                days, mask, score_position, score_bias, b, start, T, ratio, ratio_rest, H, P, S
-            )
-            row = rows(b, date, pixel, T, N)
-            x = centred(read(features, row, keep, C), keep, mean_c)
-            share = _share(x, keep, term, raw, constant, lse)
-            pull_of, weights = _pulled(
-                x, share, row, date, keep, position, pulling, asked, arrived, to_attention, seed, b, pixel, N, dropout,
-                DROPOUT,
+            date, keep, position, row, x, share, pull_of, weights = _made_again(
+                features, days, mask, score_position, score_bias, to_attention, seed, b, pixel, start, T, N, ratio,
+                ratio_rest, dropout, mean_c, raw, constant, lse, pulling, asked, arrived, H, C, P, S, DROPOUT,
             )  # fmt: skip
             change = (share * (pull_of - mixed[None, :])).to(x.dtype)
             weights = weights.to(x.dtype)

@@ -120,8 +120,14 @@ def _empty(features: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor
     B, T, Y, X, _ = features.shape
     score, embed = rest[4], rest[7]
     H = score.shape[0]
-    statistics = (features.new_empty(B, Y, X, H, dtype=score.dtype) for _ in range(3))
-    return (features.new_empty(B, Y, X, embed.shape[0]), features.new_empty(B, T, Y, X, H), *statistics)  # type: ignore[return-value]
+    normaliser, mean, deviation = (features.new_empty(B, Y, X, H, dtype=score.dtype) for _ in range(3))
+    return (
+        features.new_empty(B, Y, X, embed.shape[0]),
+        features.new_empty(B, T, Y, X, H),
+        normaliser,
+        mean,
+        deviation,
+    )
 
 
 def _run_backward(

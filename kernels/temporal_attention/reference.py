@@ -282,11 +282,15 @@ def absorbed(
     context = torch.einsum("bnhc,hpc->bnhp", gathered, embed.to(score.dtype).view(H, P, C))
     context = context + attention.sum(1)[..., None] * embed_bias.view(H, P)
     context = context + torch.einsum("btnh,btp->bnhp", attention, made.position)
-    statistics = (each.reshape(B, Y, X, H).contiguous() for each in (made.highest, made.mean, made.deviation))
-    return (  # type: ignore[return-value]
+    normaliser, mean, deviation = (
+        each.reshape(B, Y, X, H).contiguous() for each in (made.highest, made.mean, made.deviation)
+    )
+    return (
         context.reshape(B, Y, X, H * P).to(features.dtype),
         attention.reshape(B, T, Y, X, H).to(features.dtype),
-        *statistics,
+        normaliser,
+        mean,
+        deviation,
     )
 
 

@@ -7,6 +7,7 @@ import torch
 
 from tests.conftest import randomise, small_spec
 from uperfuse.kernels import disable
+from uperfuse.kernels.linear import resize_weights
 from uperfuse.kernels.pyramid_fusion import project_and_fuse, pyramid_fusion, reference, resize
 from uperfuse.kernels.pyramid_fusion.reference import naive
 from uperfuse.trainer.network import UPerFuse
@@ -214,7 +215,7 @@ def _sides(network: str, *, tile_px: int, level: int) -> tuple[int, list[int]]:
 
 def _touched(source: int, *, size: int, block: int) -> int:
     """Source places that blocks of output places touch along one axis, added up over the blocks."""
-    weights = reference._weights(torch.zeros(size, dtype=torch.float64), size=source, axis=0)
+    weights = resize_weights(source, size, like=torch.zeros((), dtype=torch.float64))
     return sum(int((part > 0).any(0).sum()) for part in weights.split(block))
 
 
