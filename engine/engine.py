@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
-from .backends import Backend, select_backend
-from .classify import Classifier
+from .backends import Backend, Grid, Known, Residence, select_backend
 from .errors import BackendError, TileError
 from .plan.manifest import Manifest
 from .plan.plan import Plan
 from .prediction import Prediction
-from .steps import Features, Steps
 from .tiles import Tile, check_tiles
 
 if TYPE_CHECKING:
     from .rasters import MapSummary, Scene
 
 __all__ = ["Engine", "Primed"]
-
-Grid = Literal["label", "base"]
 
 
 class Engine:
@@ -38,11 +34,8 @@ class Engine:
     def __init__(self, plan: Plan, backend: Backend) -> None:
         self._plan: Plan | None = plan
         self._backend = backend
-        self._steps = Steps(plan.manifest, backend)
         self.manifest: Manifest = plan.manifest
         self.plan_hash: str = plan.hash
-        grids: tuple[Grid, ...] = ("label", "base")
-        self._classifiers = {grid: Classifier(plan.manifest, grid=grid, threads=backend.threads) for grid in grids}
 
     @classmethod
     def load(
@@ -95,6 +88,7 @@ class Engine:
         voids: Mapping[str, Any] | None = None,
         logits: bool = False,
         grid: Grid = "label",
+        residence: Residence = "host",
     ) -> Prediction:
         """Map a batch of tiles.
 
@@ -109,6 +103,7 @@ class Engine:
                 network as the mean; where the base image is void the map is 255.
             logits: also return logits at the size of the labels.
             grid: "label" for maps of `manifest.label_px`, "base" for the base modality's own pixels.
+            residence: "host" for NumPy arrays, "device" for arrays on the device that made them.
 
         Returns:
             Labels, confidence in percent and, if asked for, logits of every task.
@@ -117,7 +112,7 @@ class Engine:
             TileError: names modality, axis, got and expected; or NaN at pixels that no mask calls void.
         """
         records = check_tiles(tiles, manifest=self.plan.manifest, voids=voids)
-        return self._map(records, [None] * len(records), logits=logits, grid=grid)
+        return self._map(records, None, logits=logits, grid=grid, residence=residence)
 
     def prime(self, tiles: Mapping[str, Any], *, voids: Mapping[str, Any] | None = None) -> Primed:
         """Run the encoders of what is known before the rest arrives.
@@ -137,9 +132,20 @@ class Engine:
             raise TileError(f"nothing to prime, expected some of {', '.join(m.name for m in self.manifest.modalities)}")
         others = [m.name for m in self.manifest.modalities if m.name not in names]
         records = check_tiles(tiles, manifest=self.plan.manifest, voids=voids, primed=others)
-        with self._backend.session() as session:
-            features = [self._steps.keep(session, self._steps.encode(session, record)) for record in records]
-        return Primed(names, features, manifest=self.manifest, map_tiles=self._map)
+        return Primed(names, self._backend.prime(records), engine=self)
+
+    def warm_up(self, *, batch: int = 1, dates: int = 32) -> None:
+        """Do now what a first prediction of tiles with all modalities would have to do.
+
+        Args:
+            batch: tiles at a time.
+            dates: of each series; those of the next larger bucket are served, too.
+
+        Raises:
+            BackendError: the device was not built for so many, or failed.
+        """
+        self._check_open()
+        self._backend.warm_up(batch=batch, dates=dates)
 
     def predict_raster(self, scene: Scene, out: str | os.PathLike[str], **options: Any) -> MapSummary:
         """Map whole rasters; see `uperfuse.engine.rasters.predict_raster`."""
@@ -177,21 +183,17 @@ class Engine:
         self.close()
 
     def _map(
-        self, records: Sequence[Tile], known: Sequence[Features | None], *, logits: bool, grid: Grid
+        self, records: list[Tile], known: Known | None, *, logits: bool, grid: Grid, residence: Residence
     ) -> Prediction:
+        self._check_open()
+        for what, got, kinds in (("grid", grid, get_args(Grid)), ("residence", residence, get_args(Residence))):
+            if got not in kinds:
+                raise TileError(f"{what} is {got!r}, expected one of {', '.join(kinds)}")
+        return self._backend.predict(records, known=known, logits=logits, grid=grid, residence=residence)
+
+    def _check_open(self) -> None:
         if self._plan is None:
             raise BackendError("the engine is closed; load the plan again")
-        if grid not in self._classifiers:
-            raise TileError(f"grid is {grid!r}, expected one of {', '.join(self._classifiers)}")
-        classifier = self._classifiers[grid]
-        maps = classifier.empty(len(records), logits=logits)
-        with self._backend.session() as session:
-            for index, (record, before) in enumerate(zip(records, known, strict=True)):
-                features = self._steps.fuse(session, self._steps.encode(session, record, known=before))
-                for task in self.manifest.tasks:
-                    quarter = self._steps.decode(session, features, task=task.name)
-                    classifier.write(maps, index, quarter, task=task.name, void=features.void)
-        return maps
 
 
 class Primed:
@@ -204,15 +206,13 @@ class Primed:
     def __init__(
         self,
         modalities: tuple[str, ...],
-        features: Sequence[Features],
+        known: Known,
         *,
-        manifest: Manifest,
-        map_tiles: Callable[..., Prediction],
+        engine: Engine,
     ) -> None:
         self.modalities = modalities
-        self._features = features
-        self._manifest = manifest
-        self._map_tiles = map_tiles
+        self._known = known
+        self._engine = engine
 
     def predict(
         self,
@@ -221,15 +221,21 @@ class Primed:
         voids: Mapping[str, Any] | None = None,
         logits: bool = False,
         grid: Grid = "label",
+        residence: Residence = "host",
     ) -> Prediction:
         """Map the primed tiles with what has arrived since; see `Engine.predict`.
 
         Raises:
             TileError: as `Engine.predict`; or the batch has another size than the one that was primed.
         """
-        records = check_tiles(tiles, manifest=self._manifest, voids=voids, primed=self.modalities)
+        records = check_tiles(tiles, manifest=self._engine.manifest, voids=voids, primed=self.modalities)
+        count = len(self._known)
         if not records and not tiles:
-            records = [{} for _ in self._features]
-        if len(records) != len(self._features):
-            raise TileError(f"{len(records)} tiles are given and {len(self._features)} are primed; give as many")
-        return self._map_tiles(records, self._features, logits=logits, grid=grid)
+            records = [{} for _ in range(count)]
+        if len(records) != count:
+            raise TileError(f"{len(records)} tiles are given and {count} are primed; give as many")
+        return self._engine._map(records, self._known, logits=logits, grid=grid, residence=residence)
+
+    def close(self) -> None:
+        """Give the memory of what is known back; the context cannot predict any more."""
+        self._known.close()

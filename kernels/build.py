@@ -4,7 +4,7 @@ Every variant of every kernel is compiled with Triton's own compiler, which need
 
     DIR/sm_87/<kernel>.<variant>.cubin     what the GPU runs
     DIR/sm_87/<kernel>.<variant>.ptx       its portable form
-    DIR/sm_87/<kernel>.<variant>.json      how it is launched without Triton: `record.py`
+    DIR/sm_87/<kernel>.<variant>.json      how it is launched without Triton: `uperfuse.engine.launching`
 
 The bytes follow from the sources, Triton's version and nothing else: not from paths, caches, time or the number of
 processes. DIR appears when all is done, or not at all.
@@ -31,9 +31,9 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from ..engine.launching import ITEM_BYTES, POINTER_ALIGNMENT, File, LaunchRecord, Parameter
 from .boards import BOARDS
-from .record import File, LaunchRecord, Parameter
-from .spec import ITEM_BYTES, POINTER_ALIGNMENT, KernelSpec, Pointer, Variant
+from .spec import KernelSpec, Pointer, Variant
 
 __all__ = ["BuildError", "build", "main"]
 

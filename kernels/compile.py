@@ -8,7 +8,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .spec import POINTER_ALIGNMENT, KernelSpec, Pointer, Scalar, Variant
+from ..engine.launching import POINTER_ALIGNMENT
+from .spec import KernelSpec, Pointer, Scalar, Variant
 
 __all__ = ["compile_kernel"]
 

@@ -11,9 +11,9 @@ from math import prod
 import torch
 from torch import Tensor
 
+from ..engine.launching import ITEM_BYTES, POINTER_ALIGNMENT, evaluate
 from . import dispatch
-from .expressions import evaluate
-from .spec import ITEM_BYTES, POINTER_ALIGNMENT, KernelSpec, Pointer, Variant
+from .spec import KernelSpec, Pointer, Variant
 
 __all__ = ["Launch", "collect", "dtype_name", "launch"]
 

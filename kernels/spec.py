@@ -9,14 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .expressions import names
+from ..engine.launching import names
 
 __all__ = ["Configuration", "KernelSpec", "Pointer", "Scalar", "Variant"]
-
-ITEM_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "i64": 8, "i32": 4, "i16": 2, "u16": 2, "u8": 1}
-"""Types of arguments, by Triton's names, and bytes of one element."""
-POINTER_ALIGNMENT = 16
-"""Bytes that divide the address of every array: kernels load that many at once."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,7 @@ class Pointer:
 
     Attributes:
         name: as the kernel spells it.
-        dtype: one of `ITEM_BYTES`, or a name that the variant's `types` resolves ("T").
+        dtype: one of `engine.launching.ITEM_BYTES`, or a name that the variant's `types` resolves ("T").
         dims: extents as expressions over scalars and constants, slowest first: `("B", "Y * X", "C")`.
         written: the kernel writes it, every element.
     """

@@ -1,59 +1,90 @@
 """What the engine asks of a back end.
 
-A back end compiles the segments of one plan for one device. A session is what one thread needs to run them on one
-tile at a time; sessions of the same back end share the weights and nothing else.
+A back end compiles the segments of one plan for one device and maps batches of checked tiles with them. How it cuts
+the way from tiles to maps into steps is its own business.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from ..prediction import Prediction
+from ..tiles import Tile
 
-__all__ = ["Backend", "Pyramid", "Session"]
+__all__ = ["Backend", "Grid", "Known", "Residence"]
 
-Pyramid = tuple[NDArray[np.float32], ...]
-"""Maps [1, C, Y, X] of one modality, finest first; class logits alone in networks of series."""
+Grid = Literal["label", "base"]
+"""Pixels of a map: those of the labels that the network learnt from, or the base modality's own."""
+
+Residence = Literal["host", "device"]
+"""Where maps are given back: as NumPy arrays, or as arrays on the device that made them."""
 
 
-class Session(Protocol):
-    """Runs the segments on one tile. What it returns is valid until the next call for the same segment."""
+class Known(Protocol):
+    """Features of a batch of tiles, of modalities that were encoded beforehand; lies where its back end wants it."""
 
-    def encode_image(self, modality: str, pixels: NDArray[np.float32]) -> Pyramid:
-        """Projected pyramid of prepared pixels [1, C, Y, X]."""
+    def __len__(self) -> int:
+        """Tiles of the batch."""
         ...
 
-    def encode_series(
-        self, modality: str, pixels: NDArray[np.float32], days: NDArray[np.float32], mask: NDArray[np.float32]
-    ) -> Pyramid:
-        """Projected pyramid of a padded series [1, T, C, Y, X] with its days and mask [1, T]."""
-        ...
-
-    def fuse(self, pyramids: dict[str, Pyramid]) -> Pyramid:
-        """Sum of the pyramids of all modalities but the base, resized to the base's sizes."""
-        ...
-
-    def decode(self, task: str, base: Pyramid, rest: Pyramid) -> NDArray[np.float32]:
-        """Logits [1, K, Y, X] of the base's pyramid plus the sum of the others (empty where there are none)."""
+    def close(self) -> None:
+        """Give memory back; what is known is gone."""
         ...
 
 
 class Backend(Protocol):
-    """Segments of one plan, compiled for one device."""
+    """Segments of one plan, compiled for one device.
+
+    Attributes:
+        device: "cpu" or "cuda:0".
+        precision: that products are computed in.
+        threads: processor threads that the steps on the host may use.
+        reasons: what runs, where and why, a line each.
+    """
 
     device: str
     precision: str
     threads: int
     reasons: tuple[str, ...]
 
-    def session(self) -> AbstractContextManager[Session]:
-        """A session for the calling thread."""
+    def predict(
+        self, tiles: Sequence[Tile], *, known: Any | None, logits: bool, grid: Grid, residence: Residence
+    ) -> Prediction:
+        """Maps of a batch of checked tiles.
+
+        Args:
+            tiles: what arrived of each tile; a modality that is missing and not known is absent.
+            known: what `prime` of this back end gave for the same batch.
+            logits: whether logits at the size of the labels are wanted, too.
+            grid: of the maps.
+            residence: of the maps.
+
+        Raises:
+            BackendError: the device failed, or the network gave what is no number.
+            TileError: a value that is not finite at a pixel that is not void.
+        """
         ...
 
-    def stand_in(self, modality: str) -> Pyramid:
-        """Learned pyramid of a modality that is absent."""
+    def prime(self, tiles: Sequence[Tile]) -> Known:
+        """Encode what is known of a batch of tiles before the rest arrives.
+
+        Raises:
+            BackendError: as `predict`.
+            TileError: as `predict`.
+        """
+        ...
+
+    def warm_up(self, *, batch: int, dates: int) -> None:
+        """Do everything that a first prediction of tiles with all modalities would have to do.
+
+        Args:
+            batch: tiles at a time.
+            dates: of each series.
+
+        Raises:
+            BackendError: the back end was not built for so many, or the device failed.
+        """
         ...
 
     def close(self) -> None:

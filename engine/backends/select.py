@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..errors import BackendError
 from ..plan.plan import Plan
 from .base import Backend
-from .cpu import CpuBackend
 
 __all__ = ["select_backend"]
 
@@ -29,4 +28,7 @@ def select_backend(plan: Plan, *, device: str, precision: str, threads: int | No
             f"device is {device!r}, expected one of {', '.join(_DEVICES)}: this version has no GPU back end; "
             "use device='cpu' or 'auto'"
         )
+    # OpenVINO takes half a second to import: not until it is needed
+    from .cpu import CpuBackend
+
     return CpuBackend(plan, precision=precision, threads=threads)

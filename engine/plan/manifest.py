@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from .model import Colour, Count, Finite, Hex, Label, Model, MonthDay, Name, Pixels, Positive
+from .payloads import AttentionWeights, EnginePayload, KernelPayload, QuantisedPayload
 
 __all__ = [
-    "SCHEMA_VERSION",
+    "PAYLOADS",
+    "SCHEMA_VERSIONS",
     "Accuracy",
     "Channel",
     "Check",
@@ -28,25 +32,13 @@ __all__ = [
     "TensorSpec",
 ]
 
-SCHEMA_VERSION = 1
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
-# No control characters or line breaks: labels are printed on terminals and written into rasters.
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")]
-Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-f]{6}$")]
-MonthDay = Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
-Pixels = Annotated[int, Field(ge=1, le=16384)]
-Count = Annotated[int, Field(ge=0)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SCHEMA_VERSIONS = (1, 2)
+"""Schemas that this release reads: 1 has no payloads, and is what a plan without any is written in."""
+PAYLOADS = ("engines", "kernels", "attention", "quantised")
+"""Keys of a manifest that came with schema 2."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Channel(_Model):
+class Channel(Model):
     """One channel of the network: `(band - minus - mean) / std`.
 
     `mean` 0 and `std` 1 stand for raw numbers.
@@ -59,7 +51,7 @@ class Channel(_Model):
     std: Positive = 1.0
 
 
-class SeriesFilter(_Model):
+class SeriesFilter(Model):
     """Which acquisitions of an optical series are used.
 
     A date is kept when at least `clear_fraction` of its pixels have cloud <= `max_cloud` and snow <= `max_snow`
@@ -72,7 +64,7 @@ class SeriesFilter(_Model):
     composite: Literal["none", "monthly", "semi-monthly"] = "none"
 
 
-class Modality(_Model):
+class Modality(Model):
     """One sensor as the plan takes it.
 
     Attributes:
@@ -115,7 +107,7 @@ class Modality(_Model):
         return self
 
 
-class ClassEntry(_Model):
+class ClassEntry(Model):
     """One class; its value in the map is its place in the list."""
 
     name: Label
@@ -123,21 +115,21 @@ class ClassEntry(_Model):
     ignored: bool = False
 
 
-class Task(_Model):
+class Task(Model):
     """One map that the plan makes."""
 
     name: Name
     classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=255)]
 
 
-class Resize(_Model):
+class Resize(Model):
     """One bilinear resize of logits to `px` pixels a side."""
 
     px: Pixels
     align_corners: bool
 
 
-class TensorSpec(_Model):
+class TensorSpec(Model):
     """One input or output of a segment; axes that vary are named ("B", "T")."""
 
     name: Name
@@ -145,7 +137,7 @@ class TensorSpec(_Model):
     shape: Annotated[tuple[int | Literal["B", "T"], ...], Field(max_length=5)]
 
 
-class Segment(_Model):
+class Segment(Model):
     """One part of the network, stored as an ONNX graph.
 
     Attributes:
@@ -172,14 +164,14 @@ class Segment(_Model):
         return self.name.split(":", 1)[1]
 
 
-class Member(_Model):
+class Member(Model):
     """Size in bytes and SHA-256 of one member of the archive."""
 
     size: Count
     sha256: Hex
 
 
-class Accuracy(_Model):
+class Accuracy(Model):
     """The plan against the network in PyTorch float32, measured at export.
 
     Attributes:
@@ -197,7 +189,7 @@ class Accuracy(_Model):
     argmax_equal: Annotated[float, Field(ge=0, le=1)]
 
 
-class Check(_Model):
+class Check(Model):
     """The check that `uperfuse verify` repeats: tiles drawn from `seed`, expected logits in `members` by task."""
 
     seed: Count
@@ -207,7 +199,7 @@ class Check(_Model):
     max_relative_error: Positive
 
 
-class Provenance(_Model):
+class Provenance(Model):
     """Where the weights come from and what made the plan."""
 
     checkpoint: Label
@@ -216,7 +208,7 @@ class Provenance(_Model):
     tools: dict[Name, Label]
 
 
-class Manifest(_Model):
+class Manifest(Model):
     """`manifest.json`.
 
     Attributes:
@@ -226,9 +218,13 @@ class Manifest(_Model):
         fusion: "none" (one image alone), "sum" (projected pyramids are resized and added) or "mean" (series alone:
             class logits are resized and averaged).
         upsampling: resizes from the decoder's logits to `label_px`.
+        engines: the segments as TensorRT engines, by kind of machine; of those that fit, the first is taken.
+        kernels: our kernels, by architecture.
+        attention: what the kernels need of series' encoders that are cut.
+        quantised: the segments with 8-bit products, for the processor.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     name: Label
     encoder: Label
     decoder: Label
@@ -243,7 +239,11 @@ class Manifest(_Model):
     accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=256)] = ()
     check: Check | None = None
     provenance: Provenance
-    members: dict[Label, Member] = {}
+    engines: Annotated[tuple[EnginePayload, ...], Field(max_length=64)] = ()
+    kernels: Annotated[tuple[KernelPayload, ...], Field(max_length=32)] = ()
+    attention: Annotated[tuple[AttentionWeights, ...], Field(max_length=32)] = ()
+    quantised: QuantisedPayload | None = None
+    members: dict[Label, Member] = Field(default_factory=dict)
 
     def modality(self, name: str) -> Modality:
         """The modality `name`; KeyError where the plan has none."""
@@ -307,6 +307,63 @@ class Manifest(_Model):
         if self.check is not None and set(self.check.members) != tasks:
             raise ValueError(f"check covers {sorted(self.check.members)}, tasks are {sorted(tasks)}")
         return self
+
+    @model_validator(mode="after")
+    def _payloads_agree(self) -> Manifest:
+        if self.schema_version == 1 and self.has_payloads:
+            raise ValueError("payloads came with schema 2, and the plan says it is of schema 1")
+        series = {modality.name for modality in self.modalities if modality.kind == "series"}
+        for kind, names in (
+            ("engine target", [engine.target for engine in self.engines]),
+            ("architecture", [str(payload.capability) for payload in self.kernels]),
+            ("attention of", [weights.series for weights in self.attention]),
+        ):
+            _unique(kind, names)
+        for engine in self.engines:
+            wanted = self.parts_of(cut=engine.cut)
+            if {part.name for part in engine.parts} != set(wanted):
+                got = sorted(part.name for part in engine.parts)
+                raise ValueError(f"{engine.target} has the parts {got}, expected {sorted(wanted)}")
+            if bool(engine.dates) != bool(series):
+                raise ValueError(f"{engine.target} has numbers of dates {engine.dates} for {len(series)} series")
+            if engine.cut and {weights.series for weights in self.attention} != series:
+                raise ValueError(f"{engine.target} is cut, and the attention of some series is missing")
+        if self.quantised is not None:
+            unknown = sorted(set(self.quantised.segments) - {segment.name for segment in self.segments})
+            if unknown:
+                raise ValueError(f"quantised segments {unknown} are none of the plan's")
+        return self
+
+    @property
+    def has_payloads(self) -> bool:
+        """Whether `uperfuse build` added something."""
+        return any(getattr(self, name) for name in PAYLOADS)
+
+    def parts_of(self, *, cut: bool) -> tuple[str, ...]:
+        """Names of the parts that TensorRT runs, with series' encoders cut at our kernels or whole."""
+        names = []
+        for modality in self.modalities:
+            roles = ("spatial", "temporal") if cut and modality.kind == "series" else ("encoder",)
+            names += [f"{role}:{modality.name}" for role in roles]
+        return (*names, *(f"decode:{task.name}" for task in self.tasks))
+
+    def members_used(self) -> dict[str, str]:
+        """Every member that a part of the manifest names -> who needs it."""
+        used = {segment.member: f"segment {segment.name}" for segment in self.segments}
+        if self.check is not None:
+            used |= {member: f"the check of {task}" for task, member in self.check.members.items()}
+        for engine in self.engines:
+            used |= {part.member: f"{part.name} of {engine.target}" for part in engine.parts}
+        for payload in self.kernels:
+            for kernel in payload.kernels:
+                files = (kernel.record, kernel.cubin, kernel.ptx)
+                used |= dict.fromkeys(files, f"a kernel of sm_{payload.capability}")
+        for weights in self.attention:
+            arrays = weights.model_dump(exclude={"series", "period"}).values()
+            used |= dict.fromkeys(arrays, f"the attention of {weights.series}")
+        if self.quantised is not None:
+            used |= {member: f"quantised {name}" for name, member in self.quantised.segments.items()}
+        return used
 
     @property
     def label_gsd_m(self) -> float:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ..errors import PlanError
 from .container import MANIFEST, MAX_PLAN_BYTES, Entry, directory, place, read_entries
-from .manifest import SCHEMA_VERSION, Manifest, Member
+from .manifest import PAYLOADS, SCHEMA_VERSIONS, Manifest, Member
 from .strict_json import parse
 
 __all__ = ["Plan", "write_plan"]
@@ -247,7 +247,11 @@ def _sums(source: bytes | memoryview | Path) -> tuple[int, int, str]:
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:
-    return (json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()
+    """The manifest as it is stored: without payloads in the first schema, which earlier releases read, too."""
+    version = 2 if manifest.has_payloads else 1
+    tree = manifest.model_dump(mode="json", exclude=None if version == 2 else set(PAYLOADS))
+    tree["schema_version"] = version
+    return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _read_manifest(content: bytes) -> Manifest:
@@ -255,8 +259,9 @@ def _read_manifest(content: bytes) -> Manifest:
     if not isinstance(tree, dict):
         raise PlanError(f"{MANIFEST} is not a JSON object")
     version = tree.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
-        raise PlanError(f"schema_version is {ascii(version)[:40]}, and this release of uperfuse reads {SCHEMA_VERSION}")
+    if type(version) is not int or version not in SCHEMA_VERSIONS:
+        read = " and ".join(map(str, SCHEMA_VERSIONS))
+        raise PlanError(f"schema_version is {ascii(version)[:40]}, and this release of uperfuse reads {read}")
     try:
         return Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
@@ -274,10 +279,7 @@ def _sentence(error: ValidationError) -> str:
 
 def _check_members(manifest: Manifest) -> None:
     """Every member that a part of the manifest names is in its list."""
-    named = {segment.member: f"segment {segment.name}" for segment in manifest.segments}
-    if manifest.check is not None:
-        named |= {member: f"the check of {task}" for task, member in manifest.check.members.items()}
-    for member, user in named.items():
+    for member, user in manifest.members_used().items():
         if member not in manifest.members:
             raise PlanError(f"{user} needs member {member!a}, which {MANIFEST} does not list")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...engine.launching import ResizeStep, classify_block, classify_numbers, resize_steps
 from .. import dispatch
 from ..launch import dtype_name, launch
 from ..spec import Variant
@@ -54,16 +54,15 @@ def classify(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> Classified:
 
 def _run(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor]:
     """Logits [B, K, Y, X], the rows and columns after each resize in turn, and its kind."""
-    from .kernel import FORWARD
+    from .kernel import FORWARD, source_shape
 
     labels, confidence, _ = _empty(logits, sizes, align_corners)
     B, K, YL, XL = logits.shape
     Y, X = labels.shape[1:]
     steps = _steps(logits, _resizes(sizes, align_corners))
-    TY, TX = _block_shape(dtype_name(logits), len(steps), logits_yx=(YL, XL), map_yx=(Y, X))
+    room = source_shape(dtype_name(logits), len(steps))
+    TY, TX = classify_block(room, steps=len(steps), logits_yx=(YL, XL), map_yx=(Y, X))
     broken = logits.new_empty((B, -(-Y // TY) * -(-X // TX)), dtype=torch.int32)
-    # a step that is not there reads as one that changes nothing
-    first, second = [*steps, *[_Step((Y, X), (Y, X), align_corners=True)] * 2][:2]
     constants = {"STEPS": len(steps), "ALIGNED": int(X % 16 == 0), "TY": TY, "TX": TX}
     arguments: dict[str, Any] = {
         "logits": logits,
@@ -73,9 +72,7 @@ def _run(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) ->
         "B": B,
         "K": K,
     }
-    arguments |= {"YL": YL, "XL": XL, "Y1": first.to_yx[0], "X1": first.to_yx[1], "Y": Y, "X": X}
-    arguments |= {"scale_y0": first.scale(0), "scale_x0": first.scale(1), "centre0": first.centre}
-    arguments |= {"scale_y1": second.scale(0), "scale_x1": second.scale(1), "centre1": second.centre}
+    arguments |= classify_numbers((YL, XL), map_yx=(Y, X), steps=steps)
     launch(FORWARD, variant=Variant({"T": dtype_name(logits)}, constants), arguments=arguments)
     return labels, confidence, broken.sum(1)
 
@@ -100,53 +97,15 @@ def _empty(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) 
     return labels, confidence, logits.new_empty((B,), dtype=torch.int64)
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A resize as the kernel computes it along an axis: `place = scale * (index + centre) - centre`."""
-
-    source_yx: tuple[int, int]
-    to_yx: tuple[int, int]
-    align_corners: bool
-
-    @property
-    def centre(self) -> float:
-        return 0.0 if self.align_corners else 0.5
-
-    def scale(self, axis: int) -> float:
-        source, to = self.source_yx[axis], self.to_yx[axis]
-        if source == to:
-            return 1.0
-        return (source - 1) / max(to - 1, 1) if self.align_corners else source / to
-
-
 def _resizes(sizes: Sequence[int], align_corners: Sequence[bool]) -> list[Resize]:
     pairs = zip(sizes[0::2], sizes[1::2], strict=True)
     return [Resize(pair, align_corners=each) for pair, each in zip(pairs, align_corners, strict=True)]
 
 
-def _steps(logits: Tensor, resizes: Sequence[Resize]) -> list[_Step]:
+def _steps(logits: Tensor, resizes: Sequence[Resize]) -> list[ResizeStep]:
     """The resizes that change the size of the logits."""
-    before = [(logits.shape[2], logits.shape[3]), *(resize.shape_yx for resize in resizes)]
-    steps = [_Step(source, each.shape_yx, each.align_corners) for source, each in zip(before, resizes, strict=False)]
-    return [step for step in steps if step.source_yx != step.to_yx]
-
-
-def _block_shape(dtype: str, steps: int, *, logits_yx: tuple[int, int], map_yx: tuple[int, int]) -> list[int]:
-    """Rows and columns of the map per program, so that it has room for the logits that they read."""
-    from .kernel import source_shape
-
-    source = source_shape(dtype, steps)
-    block = [2 * room for room in source]
-    for axis in range(2):
-        apart = logits_yx[axis] / max(map_yx[axis] - 1, 1)  # neighbours in the map, counted in logits, at most
-        while steps and block[axis] > 1 and _places(block[axis], apart, steps) > source[axis]:
-            block[axis] //= 2
-    return block
-
-
-def _places(pixels: int, apart: float, steps: int) -> int:
-    """Logits along an axis that so many pixels read at most."""
-    return int((pixels - 1) * apart) + 2 * steps + 1
+    size = (logits.shape[2], logits.shape[3])
+    return resize_steps(size, resizes=[(each.shape_yx, each.align_corners) for each in resizes])
 
 
 def _check(logits: Tensor, resizes: Sequence[Resize]) -> None:
@@ -160,7 +119,7 @@ def _check(logits: Tensor, resizes: Sequence[Resize]) -> None:
             raise ValueError(f"classify: a resize to {resize.shape_yx} px, expected at least 1 px each; leave it out")
 
 
-def _check_steps(steps: Sequence[_Step]) -> None:
+def _check_steps(steps: Sequence[ResizeStep]) -> None:
     if len(steps) > 2:
         raise ValueError(f"classify: {len(steps)} resizes, expected at most 2 on CUDA; compose them or use disable()")
     if len(steps) == 2 and any(to < source for source, to in zip(steps[0].source_yx, steps[0].to_yx, strict=True)):

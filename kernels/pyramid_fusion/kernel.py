@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..spec import ITEM_BYTES, Configuration, KernelSpec, Pointer, Scalar, Variant
+from ...engine.launching import ITEM_BYTES
+from ..spec import Configuration, KernelSpec, Pointer, Scalar, Variant
 
 __all__ = ["BACKWARD", "FORWARD", "SAME", "SAMPLED"]
 

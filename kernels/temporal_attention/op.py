@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...engine.launching import attention_numbers
 from .. import dispatch
 from ..launch import dtype_name, launch
 from ..spec import Variant
@@ -233,11 +234,10 @@ def _variant(features: Tensor, score: Tensor, score_position: Tensor, *, dropout
 
 
 def _numbers(features: Tensor, score_position: Tensor, *, period: float, dropout: float) -> dict[str, int | float]:
-    """Scalars of a launch; the ratio of two sinusoids' rates comes in two parts, as float32 is too coarse for it."""
+    """Scalars of a launch."""
     B, T, Y, X, _ = features.shape
-    ratio = period ** (-2 / score_position.shape[1])
-    leading = float(torch.tensor(ratio, dtype=torch.float32))
-    return {"B": B, "T": T, "N": Y * X, "ratio": leading, "ratio_rest": ratio - leading, "dropout": dropout}
+    numbers = attention_numbers(period=period, entries=score_position.shape[1])
+    return {"B": B, "T": T, "N": Y * X, **numbers._asdict(), "dropout": dropout}
 
 
 def _check(features: Tensor, days: Tensor, mask: Tensor, *, weights: AttentionWeights, dropout: float) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uperfuse.engine.launching.record import LaunchRecord
 from uperfuse.kernels.boards import BOARDS, WARP_THREADS
 from uperfuse.kernels.catalogue import kernel_specs
-from uperfuse.kernels.record import LaunchRecord
 
 from .cubin import Cubin
 

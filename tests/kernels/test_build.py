@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from uperfuse.engine.launching.record import LaunchRecord
 from uperfuse.kernels import build as build_module
 from uperfuse.kernels.boards import BOARDS, RESERVED_SHARED_BYTES
 from uperfuse.kernels.build import BuildError, build, main
 from uperfuse.kernels.catalogue import kernel_specs
 from uperfuse.kernels.compile import compile_kernel
-from uperfuse.kernels.record import LaunchRecord
 
 from .cubin import read_cubin, read_instructions
 from .example import SCALE

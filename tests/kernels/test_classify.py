@@ -6,8 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from uperfuse.engine import _native
+from uperfuse.engine.launching import ResizeStep, classify_block
 from uperfuse.engine.resize import axis_resize
-from uperfuse.kernels.classify import Resize, classify, op, reference
+from uperfuse.kernels.classify import Resize, classify, reference
 from uperfuse.kernels.classify.kernel import source_shape
 from uperfuse.kernels.launch import dtype_name
 
@@ -178,11 +179,12 @@ def test_what_a_block_reads_has_room():
     generator = np.random.default_rng(3)
     for _ in range(400):
         source, middle, size = (int(2**power) for power in generator.uniform(0, 9, 3))
-        first = op._Step((source, source), (max(source, middle),) * 2, bool(generator.integers(2)))
-        second = op._Step(first.to_yx, (size, size), bool(generator.integers(2)))
-        steps = [first, second] if generator.integers(2) else [op._Step(first.source_yx, (size, size), True)]
+        first = ResizeStep((source, source), (max(source, middle),) * 2, bool(generator.integers(2)))
+        second = ResizeStep(first.to_yx, (size, size), bool(generator.integers(2)))
+        steps = [first, second] if generator.integers(2) else [ResizeStep(first.source_yx, (size, size), True)]
         for dtype in ("fp32", "bf16"):
-            shape = op._block_shape(dtype, len(steps), logits_yx=first.source_yx, map_yx=(size, size))
+            room_yx = source_shape(dtype, len(steps))
+            shape = classify_block(room_yx, steps=len(steps), logits_yx=first.source_yx, map_yx=(size, size))
             for axis, room in enumerate(source_shape(dtype, len(steps))):
                 low, high = _read(steps, axis=axis, size=size)
                 for start in range(0, size, shape[axis]):

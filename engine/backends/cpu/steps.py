@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Backend, Pyramid, Session
-from .plan.manifest import Manifest
-from .prepare import prepare_image, prepare_series
-from .tiles import ImageTile, Tile
+from ...plan.manifest import Manifest
+from ...prepare import prepare_image, prepare_series
+from ...tiles import ImageTile, Tile
+from .segments import CpuSegments, CpuSession, Pyramid
 
 __all__ = ["Features", "Steps"]
 
@@ -37,14 +37,14 @@ class Features:
 
 
 class Steps:
-    """The steps of a plan on a back end."""
+    """The steps of a plan on the processor."""
 
-    def __init__(self, manifest: Manifest, backend: Backend) -> None:
+    def __init__(self, manifest: Manifest, segments: CpuSegments) -> None:
         self._manifest = manifest
-        self._backend = backend
+        self._segments = segments
         self._others = tuple(m.name for m in manifest.modalities if m.name != manifest.base)
 
-    def encode(self, session: Session, tile: Tile, *, known: Features | None = None) -> Features:
+    def encode(self, session: CpuSession, tile: Tile, *, known: Features | None = None) -> Features:
         """Features of a tile, together with what was `known` of it.
 
         Raises:
@@ -57,7 +57,7 @@ class Steps:
             record = tile[modality.name]
             if isinstance(record, ImageTile):
                 pyramids[modality.name] = session.encode_image(
-                    modality.name, prepare_image(record, modality, threads=self._backend.threads)
+                    modality.name, prepare_image(record, modality, threads=self._segments.threads)
                 )
             else:
                 pyramids[modality.name] = session.encode_series(modality.name, *prepare_series(record, modality))
@@ -68,7 +68,7 @@ class Steps:
         rest_known = known is not None and not any(name in tile for name in self._others)
         return Features(pyramids, known.rest if known and rest_known else None, void)
 
-    def fuse(self, session: Session, features: Features) -> Features:
+    def fuse(self, session: CpuSession, features: Features) -> Features:
         """Features with the sum of all modalities but the base; those that are absent count with their stand-in."""
         if features.rest is not None:
             return features
@@ -77,14 +77,14 @@ class Steps:
         ordered = {name: self._pyramid(features, name) for name in self._others}
         return Features(features.pyramids, session.fuse(ordered), features.void)
 
-    def decode(self, session: Session, features: Features, *, task: str) -> NDArray[np.float32]:
+    def decode(self, session: CpuSession, features: Features, *, task: str) -> NDArray[np.float32]:
         """Logits [K, Y, X] of `task` at the decoder's own size; takes fused features."""
         assert features.rest is not None, "decode takes features that went through fuse"
         base = self._pyramid(features, self._manifest.base)
         logits: NDArray[np.float32] = session.decode(task, base, features.rest)[0]
         return logits
 
-    def keep(self, session: Session, features: Features) -> Features:
+    def keep(self, session: CpuSession, features: Features) -> Features:
         """A copy that outlives the session, fused already where nothing can come any more but the base."""
         kept = Features({name: _copy(p) for name, p in features.pyramids.items()}, None, features.void)
         open_ = [name for name in self._others if name not in kept.pyramids]
@@ -96,7 +96,7 @@ class Steps:
 
     def _pyramid(self, features: Features, name: str) -> Pyramid:
         known = features.pyramids.get(name)
-        return self._backend.stand_in(name) if known is None else known
+        return self._segments.stand_in(name) if known is None else known
 
 
 def _copy(pyramid: Pyramid) -> Pyramid:

@@ -1,4 +1,4 @@
-"""The CPU back end: every segment is an OpenVINO model of fixed shape for one tile.
+"""The segments of a plan on the processor: every one is an OpenVINO model of fixed shape for one tile.
 
 One tile at a time keeps the result independent of how tiles are batched, bit for bit, and on a CPU costs nothing:
 one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each,
@@ -24,11 +24,13 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ..errors import BackendError, PlanError
-from ..plan.manifest import Modality, Segment
-from ..plan.plan import Plan
-from .base import Pyramid
-from .cpu_graphs import (
+from ...errors import BackendError, PlanError
+from ...plan.manifest import Modality, Segment
+from ...plan.plan import Plan
+from ..doors import check_doors
+from ..graph_file import check_graph_file
+from .graph_cache import open_cache, trim_cache
+from .graphs import (
     constants,
     decode_graph,
     fix_shapes,
@@ -37,16 +39,16 @@ from .cpu_graphs import (
     level_shapes,
     split_stem,
 )
-from .doors import check_doors
-from .graph_cache import open_cache, trim_cache
-from .graph_file import check_graph_file
 
-__all__ = ["CpuBackend"]
+__all__ = ["CpuSegments", "CpuSession", "Pyramid"]
+
+Pyramid = tuple[NDArray[np.float32], ...]
+"""Maps [1, C, Y, X] of one modality, finest first; class logits alone in networks of series."""
 
 _PRECISIONS = {"float32": "f32", "bf16": "bf16"}
 
 
-class CpuBackend:
+class CpuSegments:
     """Segments of one plan on the processor.
 
     Args:
@@ -58,8 +60,6 @@ class CpuBackend:
         PlanError: a segment's graph is not what the plan says of it.
         BackendError: the precision is unknown or the processor lacks it, or a segment cannot be compiled.
     """
-
-    device = "cpu"
 
     def __init__(self, plan: Plan, *, precision: str, threads: int | None) -> None:
         self._core = ov.Core()
@@ -219,30 +219,34 @@ class CpuBackend:
 
 
 class CpuSession:
-    """One thread's requests; segments hand tensors to each other without a copy."""
+    """What one thread needs to run the segments on one tile at a time.
 
-    def __init__(self, backend: CpuBackend) -> None:
-        self._backend = backend
+    Segments hand tensors to each other without a copy: what a call returns is valid until the next call for the same
+    segment.
+    """
+
+    def __init__(self, segments: CpuSegments) -> None:
+        self._segments = segments
         self._requests: dict[tuple[str, int], ov.InferRequest] = {}
 
     def encode_image(self, modality: str, pixels: NDArray[np.float32]) -> Pyramid:
-        """See `Session.encode_image`."""
-        if self._backend.has_stem(modality):
+        """Projected pyramid of prepared pixels [1, C, Y, X]."""
+        if self._segments.has_stem(modality):
             (pixels,) = self._run(f"stem:{modality}", 0, pixels)
         return self._run(f"encoder:{modality}", 0, pixels)
 
     def encode_series(
         self, modality: str, pixels: NDArray[np.float32], days: NDArray[np.float32], mask: NDArray[np.float32]
     ) -> Pyramid:
-        """See `Session.encode_series`."""
+        """Projected pyramid of a padded series [1, T, C, Y, X] with its days and mask [1, T]."""
         return self._run(f"encoder:{modality}", pixels.shape[1], pixels, days, mask)
 
     def fuse(self, pyramids: dict[str, Pyramid]) -> Pyramid:
-        """See `Session.fuse`."""
+        """Sum of the pyramids of all modalities but the base, resized to the base's sizes."""
         return self._run("fusion", 0, *(level for pyramid in pyramids.values() for level in pyramid))
 
     def decode(self, task: str, base: Pyramid, rest: Pyramid) -> NDArray[np.float32]:
-        """See `Session.decode`."""
+        """Logits [1, K, Y, X] of the base's pyramid plus the sum of the others (empty where there are none)."""
         return self._run(f"decode:{task}", 0, *base, *rest)[0]
 
     def _run(self, name: str, dates: int, *inputs: NDArray[np.float32]) -> Pyramid:
@@ -260,7 +264,7 @@ class CpuSession:
         key = (name, dates)
         if key not in self._requests:
             modality = name.partition(":")[2]
-            compiled = self._backend.compiled_series(modality, dates) if dates else self._backend.compiled(name)
+            compiled = self._segments.compiled_series(modality, dates) if dates else self._segments.compiled(name)
             self._requests[key] = compiled.create_infer_request()
         return self._requests[key]
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from openvino import opset14 as ops
 from openvino import passes
 
-from ..errors import PlanError
-from ..plan.manifest import Manifest, Segment
-from .doors import shape_of
+from ...errors import PlanError
+from ...plan.manifest import Manifest, Segment
+from ..doors import shape_of
 
 __all__ = [
     "constants",

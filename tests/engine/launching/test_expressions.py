@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uperfuse.kernels.expressions import evaluate, names
+from uperfuse.engine.launching.expressions import evaluate, names
 
 NAMES = ("B", "T", "Y0", "BLOCK_SIZE")
 INTEGERS = st.integers(-(10**9), 10**12)

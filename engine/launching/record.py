@@ -31,7 +31,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from .expressions import names
-from .spec import ITEM_BYTES
+from .types import ITEM_BYTES
 
 __all__ = ["File", "LaunchRecord", "Parameter"]
 

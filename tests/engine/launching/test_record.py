@@ -6,7 +6,7 @@ from copy import deepcopy
 import pytest
 from pydantic import ValidationError
 
-from uperfuse.kernels.record import File, LaunchRecord
+from uperfuse.engine.launching.record import File, LaunchRecord
 
 EXAMPLE = {
     "version": 1,

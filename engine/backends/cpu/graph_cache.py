@@ -16,7 +16,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from ..plan.manifest import Manifest
+from ...plan.manifest import Manifest
 
 __all__ = ["MAX_CACHE_BYTES", "open_cache", "trim_cache"]
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from uperfuse.engine import Engine
-from uperfuse.engine.backends.graph_cache import open_cache, trim_cache
+from uperfuse.engine.backends.cpu.graph_cache import open_cache, trim_cache
 from uperfuse.engine.check import run_check
 
 
