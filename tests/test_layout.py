@@ -34,6 +34,9 @@ NATIVE_USERS = {"engine", "benchmarks", "tests"}
 # `uperfuse export` alone reaches for the trainer, by name and when it is called: the runtime installs without it.
 EXCEPTION = ("engine/cli/export.py", "uperfuse.trainer.export")
 
+# What an extra brings is imported below these folders alone, and never by importing them.
+OPTIONAL = {"engine/build/": {"onnx", "nncf"}, "engine/backends/cuda/": {"pycuda"}}
+
 IMPORT_NAMES = {"pyyaml": "yaml", "pillow": "PIL"}
 
 # A name that is added here is a promise; one that is taken away breaks somebody.
@@ -188,7 +191,15 @@ def _backwards(imports: list[Import]) -> list[Import]:
 def _foreign(imports: list[Import], allowed: set[str]) -> list[Import]:
     """Imports in the runtime of what `pip install uperfuse` does not bring."""
     known = allowed | set(sys.stdlib_module_names) | {"uperfuse"}
-    return [found for found in imports if found.file.startswith("engine/") and found.target.split(".")[0] not in known]
+    return [
+        found
+        for found in imports
+        if found.file.startswith("engine/")
+        and found.target.split(".")[0] not in known
+        and not any(
+            found.file.startswith(folder) and found.target.split(".")[0] in extra for folder, extra in OPTIONAL.items()
+        )
+    ]
 
 
 def _runtime_dependencies() -> set[str]:
@@ -214,6 +225,12 @@ def test_the_runtime_imports_only_what_its_installation_brings() -> None:
     assert not allowed & {"torch", "triton", "timm", "onnx"}
     wrong = _foreign(_all_imports(ROOT), allowed)
     assert not wrong, _lines(wrong)
+
+
+def test_importing_the_runtime_imports_no_extra() -> None:
+    says = "import sys, uperfuse.engine.cli; print(sorted({'onnx', 'nncf', 'pycuda', 'torch'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_trainer_is_reached_from_inside_the_export_command_alone() -> None:
