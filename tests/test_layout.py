@@ -72,7 +72,7 @@ SURFACE = {
         "names",
         "resize_steps",
     },
-    "engine/plan": {"Manifest", "Plan", "write_plan"},
+    "engine/plan": {"Manifest", "Plan", "sign_plan", "write_plan"},
     "engine/rasters": {"MapSummary", "Scene", "Source", "predict_raster"},
     "engine/simulation": {"DOMAINS", "MASK", "Domain", "Passes", "SimulatedScene", "simulate", "write_scene"},
     "kernels": {

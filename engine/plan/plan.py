@@ -1,4 +1,8 @@
-"""The plan: one file from which everything is known and that is believed only after it was hashed."""
+"""The plan: one file from which everything is known and that is believed only after it was hashed.
+
+The archive holds `manifest.json`, the members that it lists, and `signature` where somebody vouches for it
+(`signature.py`); nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,33 @@ import json
 import mmap
 import os
 import stat
-import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic import ValidationError
 
 from ..errors import PlanError
-from .container import MANIFEST, MAX_PLAN_BYTES, Entry, directory, place, read_entries
+from .archive_file import Source, sums, write_archive
+from .container import MANIFEST, MAX_PLAN_BYTES, place, read_entries
 from .manifest import PAYLOADS, SCHEMA_VERSIONS, Manifest, Member
+from .signature import SIGNATURE, check_signatures, sign_manifest
 from .strict_json import parse
 
-__all__ = ["Plan", "write_plan"]
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-_BLOCK = 1 << 20
+__all__ = ["Plan", "sign_plan", "write_plan"]
 
 
 class Plan:
     """An open plan: its manifest, and its members mapped into memory without a copy.
 
-    Opening checks every header and the whole manifest; a member is hashed when it is first asked for. A plan that is
-    deleted or replaced by renaming stays readable while open; one that is changed in place is refused from then on.
+    Opening checks every header, the whole manifest and every signature; a member is hashed when it is first asked for.
+    A plan that is deleted or replaced by renaming stays readable while open; one that is changed in place is refused
+    from then on.
 
     Example:
         >>> with Plan.open("uperfuse.plan") as plan:  # doctest: +SKIP
@@ -39,7 +46,10 @@ class Plan:
     Attributes:
         path: the file.
         manifest: what the plan says of itself.
-        hash: SHA-256 (hex) of `manifest.json`, the identity of the plan: the manifest lists the hash of all else.
+        hash: SHA-256 (hex) of `manifest.json`, the identity of the plan: the manifest lists the hash of all else but
+            the signatures, which change nothing of what the plan is.
+        signed_by: public keys (Ed25519, 32 bytes each, rising) whose signatures over the manifest are right. Whose
+            keys they are is what a keyring knows.
         size: bytes of the file.
     """
 
@@ -57,12 +67,15 @@ class Plan:
         self._entries = {entry.name: entry for entry in read_entries(self._mapped)}
         self._hashed: set[str] = set()
         content = bytes(self._content(MANIFEST))
-        if zlib.crc32(content) != self._entries[MANIFEST].crc:
-            raise PlanError(f"CRC mismatch between {MANIFEST} and its header")
+        self._check_crc(MANIFEST)
         self.hash = hashlib.sha256(content).hexdigest()
         self.manifest = _read_manifest(content)
         _check_members(self.manifest)
         _check_archive(self.manifest, {name: entry.size for name, entry in self._entries.items() if name != MANIFEST})
+        self.signed_by: tuple[bytes, ...] = ()
+        if SIGNATURE in self._entries:
+            self.signed_by = check_signatures(self._content(SIGNATURE), manifest=content)
+            self._check_crc(SIGNATURE)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Plan:
@@ -158,9 +171,18 @@ class Plan:
         entry = self._entries[name]
         return self._mapped[entry.offset : entry.stop]
 
+    def _check_crc(self, name: str) -> None:
+        """Of what has no hash in the manifest."""
+        if zlib.crc32(self._content(name)) != self._entries[name].crc:
+            raise PlanError(f"CRC mismatch between {name} and its header")
+
 
 def write_plan(
-    path: str | os.PathLike[str], manifest: Manifest, members: Mapping[str, bytes | memoryview | Path]
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    members: Mapping[str, Source],
+    *,
+    sign_with: Sequence[Ed25519PrivateKey] = (),
 ) -> str:
     """Write a plan; the same inputs make the same bytes.
 
@@ -171,6 +193,7 @@ def write_plan(
         manifest: what the plan says of itself. Sizes and hashes of the members are filled in; where it lists
             members already, they must be these.
         members: name inside the archive -> content, or a file that holds it.
+        sign_with: private keys that sign the manifest. What signed a plan that these members come from is not kept.
 
     Returns:
         The plan's hash.
@@ -179,71 +202,74 @@ def write_plan(
         PlanError: the manifest and the members do not agree, a rule of the format is broken, or writing failed.
     """
     path = Path(path)
-    if MANIFEST in members:
-        raise PlanError(f"{MANIFEST} is written from the manifest; leave it out of the members")
+    for name, made in ((MANIFEST, "from the manifest"), (SIGNATURE, "with the keys in sign_with")):
+        if name in members:
+            raise PlanError(f"{name} is made {made}; leave it out of the members")
     try:
-        sums = {name: _sums(members[name]) for name in sorted(members)}
-        listed = {name: Member(size=size, sha256=sha) for name, (size, _, sha) in sums.items()}
+        summed = {name: sums(members[name]) for name in sorted(members)}
+        listed = {name: Member(size=size, sha256=sha) for name, (size, _, sha) in summed.items()}
         if manifest.members and manifest.members != listed:
             raise PlanError(f"the manifest lists other members than those given for {path}; leave its list empty")
         content = _manifest_bytes(manifest.model_copy(update={"members": listed}))
         _check_members(_read_manifest(content))
-        sizes = [(name, size, crc) for name, (size, crc, _) in sums.items()]
-        entries = place([(MANIFEST, len(content), zlib.crc32(content)), *sizes])
-        _write_archive(path, entries, {**members, MANIFEST: content})
+        _write(path, content, members, {name: (size, crc) for name, (size, crc, _) in summed.items()}, sign_with)
     except OSError as error:
         raise PlanError(f"{path} cannot be written: {_reason(error)}; choose another place or make room") from error
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_archive(path: Path, entries: tuple[Entry, ...], sources: Mapping[str, bytes | memoryview | Path]) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            for entry in entries:
-                file.write(entry.header())
-                crc = 0
-                for block in _blocks(sources[entry.name]):
-                    crc = zlib.crc32(block, crc)
-                    file.write(block)
-                if file.tell() != entry.stop or crc != entry.crc:
-                    raise PlanError(f"the file behind member {entry.name} changed while {path} was written; try again")
-            file.write(directory(entries))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+def sign_plan(path: str | os.PathLike[str], key: Ed25519PrivateKey) -> tuple[bytes, ...]:
+    """Add a signature to a plan; its manifest, its hash and its other signatures stay.
+
+    Every member is hashed first: nobody signs for what is damaged. The signed file replaces the old one when it is
+    complete; the same keys make the same bytes in whatever order they sign.
+
+    Args:
+        path: the plan file; where it is a link, the file behind it is replaced.
+        key: private key that signs.
+
+    Returns:
+        The public keys that sign the plan now, as `Plan.signed_by`.
+
+    Raises:
+        PlanError: the file is no plan, a member is not what the manifest says, `MAX_SIGNATURES` others signed it
+            already, or the file cannot be written.
+    """
+    with Plan.open(path) as plan:
+        sizes, members = {}, {}
+        for name in plan.manifest.members:
+            plan.rehash(name)
+            sizes[name] = (plan._entries[name].size, plan._entries[name].crc)
+            members[name] = plan.member(name)
+        manifest = bytes(plan._content(MANIFEST))
+        others = bytes(plan._content(SIGNATURE)) if plan.signed_by else b""
+        try:
+            real = Path(path).resolve(strict=True)
+            mode = stat.S_IMODE(os.fstat(plan._file.fileno()).st_mode)
+            _write(real, manifest, members, sizes, (key,), others=others, mode=mode)
+        except OSError as error:
+            raise PlanError(f"{path} cannot be written: {_reason(error)}; choose another place or make room") from error
+    with Plan.open(path) as signed:
+        return signed.signed_by
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _blocks(source: bytes | memoryview | Path) -> Iterator[bytes | memoryview]:
-    if not isinstance(source, Path):
-        yield memoryview(source).cast("B")
-        return
-    with source.open("rb") as file:
-        while block := file.read(_BLOCK):
-            yield block
-
-
-def _sums(source: bytes | memoryview | Path) -> tuple[int, int, str]:
-    """Size in bytes, CRC-32 and SHA-256."""
-    size, crc, sha = 0, 0, hashlib.sha256()
-    for block in _blocks(source):
-        size += len(block)
-        crc = zlib.crc32(block, crc)
-        sha.update(block)
-    return size, crc, sha.hexdigest()
+def _write(
+    path: Path,
+    manifest: bytes,
+    members: Mapping[str, Source],
+    sizes: Mapping[str, tuple[int, int]],
+    keys: Sequence[Ed25519PrivateKey],
+    *,
+    others: bytes = b"",
+    mode: int | None = None,
+) -> None:
+    """Lay out and write the manifest, the members (name -> size, CRC-32) and the signatures."""
+    added = {MANIFEST: manifest}
+    if keys or others:
+        added[SIGNATURE] = sign_manifest(manifest, keys=keys, others=others)
+    placed = [(name, *size) for name, size in sizes.items()]
+    placed += [(name, len(content), zlib.crc32(content)) for name, content in added.items()]
+    write_archive(path, place(placed), {**members, **added}, mode=mode)
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:
@@ -278,15 +304,17 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _check_members(manifest: Manifest) -> None:
-    """Every member that a part of the manifest names is in its list."""
+    """Every member that a part of the manifest names is in its list, and the signatures are not."""
+    if SIGNATURE in manifest.members:
+        raise PlanError(f"{MANIFEST} lists member {SIGNATURE}, which is made after it and cannot be in it")
     for member, user in manifest.members_used().items():
         if member not in manifest.members:
             raise PlanError(f"{user} needs member {member!a}, which {MANIFEST} does not list")
 
 
 def _check_archive(manifest: Manifest, sizes: Mapping[str, int]) -> None:
-    """The archive holds the members that the manifest lists, and no other."""
-    for name in sorted(set(sizes) - set(manifest.members)):
+    """The archive holds the members that the manifest lists, and no other but the signatures."""
+    for name in sorted(set(sizes) - set(manifest.members) - {SIGNATURE}):
         raise PlanError(f"member {name} is not in {MANIFEST}")
     for name, member in manifest.members.items():
         if name not in sizes:

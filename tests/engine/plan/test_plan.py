@@ -167,7 +167,7 @@ def test_a_failed_write_keeps_the_old_plan_and_leaves_nothing(path: Path, monkey
     source.write_bytes(b"first")
     manifest = a_manifest()
 
-    honest = plan_module._sums
+    honest = plan_module.sums
 
     def change_afterwards(given: bytes | memoryview | Path) -> tuple[int, int, str]:
         found = honest(given)
@@ -175,7 +175,7 @@ def test_a_failed_write_keeps_the_old_plan_and_leaves_nothing(path: Path, monkey
             source.write_bytes(b"other")
         return found
 
-    monkeypatch.setattr(plan_module, "_sums", change_afterwards)
+    monkeypatch.setattr(plan_module, "sums", change_afterwards)
     with pytest.raises(PlanError, match="changed while"):
         write_plan(path, manifest, {**members_of(manifest), "x": source})
     assert path.read_bytes() == before
