@@ -16,6 +16,7 @@ from pathlib import Path
 
 import openvino as ov
 
+from ...cache import cache_root
 from ...plan.manifest import Manifest
 
 __all__ = ["MAX_CACHE_BYTES", "open_cache", "trim_cache"]
@@ -32,7 +33,7 @@ def open_cache(manifest: Manifest) -> Path | None:
     graphs = sorted(manifest.members[segment.member].sha256 for segment in manifest.segments)
     key = [str(_REVISION), ov.get_version(), *graphs]
     try:
-        folder = _root() / hashlib.sha256("/".join(key).encode()).hexdigest()[:32]
+        folder = cache_root() / "openvino" / hashlib.sha256("/".join(key).encode()).hexdigest()[:32]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = folder / f".{uuid.uuid4().hex}"
         probe.touch(exist_ok=False)
@@ -59,8 +60,3 @@ def trim_cache(*, keep: Path, max_bytes: int = MAX_CACHE_BYTES) -> None:
                 total -= size
     except OSError:  # another process tidies up at the same time, and will finish it
         return
-
-
-def _root() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "uperfuse" / "openvino"
