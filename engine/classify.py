@@ -13,7 +13,7 @@ from .plan.manifest import Manifest
 from .prediction import VOID, Prediction
 from .resize import axis_resize, resize
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "nearest", "overflowed"]
 
 
 class Classifier:
@@ -74,18 +74,22 @@ class Classifier:
                 logits, rows=self._axis, columns=self._axis, out=(labels, confidence), threads=self._threads
             )
         except ValueError as error:
-            raise BackendError(
-                f"{task}: {error}; the network overflowed, load with precision='float32' or check the inputs"
-            ) from error
+            raise overflowed(task, str(error)) from error
         if task in maps.logits:
             maps.logits[task][index] = resize(logits, rows=self._axis, columns=self._axis)
         if void is not None:
-            unseen = _nearest(void, self._px)
+            unseen = nearest(void, self._px)
             labels[unseen] = VOID
             confidence[unseen] = VOID
 
 
-def _nearest(mask: NDArray[np.bool_], px: int) -> NDArray[np.bool_]:
+def overflowed(task: str, what: str) -> BackendError:
+    """What is said of logits that are no numbers."""
+    return BackendError(f"{task}: {what}; the network overflowed, load with precision='float32' or check the inputs")
+
+
+def nearest(mask: NDArray[np.bool_], px: int) -> NDArray[np.bool_]:
+    """A mask [Y, X] at `px` x `px` pixels: each takes the one under its centre."""
     if mask.shape == (px, px):
         return mask
     rows, columns = (np.minimum((np.arange(px) + 0.5) * side / px, side - 1).astype(np.intp) for side in mask.shape)

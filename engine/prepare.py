@@ -6,16 +6,19 @@ the mean of its acquisition, and an acquisition without a single valid pixel is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
+from .device_array import DeviceArray
 from .errors import TileError
 from .plan.manifest import Modality
-from .series import date_bucket
+from .series import DATE_BUCKETS, date_bucket
 from .tiles import ImageTile, SeriesTile
 
-__all__ = ["prepare_image", "prepare_series"]
+__all__ = ["not_finite", "prepare_image", "prepare_series"]
 
 
 def prepare_image(tile: ImageTile, modality: Modality, *, threads: int = 1) -> NDArray[np.float32]:
@@ -30,8 +33,12 @@ def prepare_image(tile: ImageTile, modality: Modality, *, threads: int = 1) -> N
         float32 [1, C, Y, X], one channel for each of `modality.channels`; 0 where void.
 
     Raises:
-        TileError: NaN or infinite values at pixels that are not void.
+        TileError: NaN or infinite values at pixels that are not void, or the image lies on a GPU.
     """
+    if isinstance(tile.pixels, DeviceArray):
+        raise TileError(
+            f"{modality.name} lies on a GPU, and the engine runs on the processor; copy it to the host first"
+        )
     out = np.empty((1, len(modality.channels), *tile.pixels.shape[1:]), np.float32)
     index = {band: place for place, band in enumerate(modality.bands)}
     broken = _native.prepare(
@@ -45,18 +52,19 @@ def prepare_image(tile: ImageTile, modality: Modality, *, threads: int = 1) -> N
         threads=threads,
     )
     if broken:
-        raise _not_finite(modality, broken, tile.pixels.size)
+        raise not_finite(modality, broken, tile.pixels.size)
     return out
 
 
 def prepare_series(
-    tile: SeriesTile, modality: Modality
+    tile: SeriesTile, modality: Modality, *, buckets: Sequence[int] = DATE_BUCKETS
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """A series padded to its bucket of dates.
 
     Args:
         tile: digital numbers [T, C, Y, X] in the order of `modality.bands`, with days [T].
         modality: bands and channels.
+        buckets: numbers of dates that it may be padded to, rising.
 
     Returns:
         Pixels float32 [1, P, C, Y, X], days float32 [1, P] and mask float32 [1, P]: 1 for a date, 0 for padding.
@@ -66,7 +74,7 @@ def prepare_series(
     """
     dates, _, height, width = tile.pixels.shape
     try:
-        bucket = date_bucket(dates)
+        bucket = date_bucket(dates, buckets=buckets)
     except TileError as error:
         raise TileError(f"{modality.name}: {error}") from None
     pixels = np.zeros((1, bucket, len(modality.channels), height, width), np.float32)
@@ -85,7 +93,7 @@ def prepare_series(
         mask[0, :dates] = _fill(pixels[0, :dates], tile.void)
     broken = int((~np.isfinite(pixels)).sum())
     if broken:
-        raise _not_finite(modality, broken, tile.pixels.size)
+        raise not_finite(modality, broken, tile.pixels.size)
     return pixels, days, mask
 
 
@@ -100,7 +108,8 @@ def _fill(pixels: NDArray[np.float32], void: NDArray[np.bool_]) -> NDArray[np.fl
     return seen
 
 
-def _not_finite(modality: Modality, broken: int, total: int) -> TileError:
+def not_finite(modality: Modality, broken: int, total: int) -> TileError:
+    """What is said of values of a tile that are no numbers, `broken` of `total`."""
     return TileError(
         f"{modality.name} has {broken} NaN or infinite values of {total}, expected none; "
         f"say which pixels are void in voids[{modality.name!r}]"

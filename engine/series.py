@@ -138,15 +138,16 @@ def composite(
     return stacked.astype(values.dtype), periods
 
 
-def date_bucket(dates: int) -> int:
-    """Smallest number of dates in `DATE_BUCKETS` that holds `dates`.
+def date_bucket(dates: int, *, buckets: Sequence[int] = DATE_BUCKETS) -> int:
+    """Smallest of some numbers of dates, rising, that holds `dates`.
 
     Raises:
-        TileError: more dates than the largest bucket.
+        TileError: more dates than the largest.
     """
-    for bucket in DATE_BUCKETS:
+    for bucket in buckets:
         if dates <= bucket:
             return bucket
+    more = "" if buckets[-1] >= DATE_BUCKETS[-1] else f", or run `uperfuse build` for more dates (--dates {dates})"
     raise TileError(
-        f"a series has {dates} dates, expected at most {DATE_BUCKETS[-1]}; keep one year or average by month"
+        f"a series has {dates} dates, expected at most {buckets[-1]}; keep one year or average by month{more}"
     )

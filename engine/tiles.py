@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .device_array import DeviceArray, as_device_array
 from .errors import TileError
 from .flairhub import dates_key
 from .plan.manifest import Manifest, Modality
@@ -23,9 +24,9 @@ __all__ = ["ImageTile", "SeriesTile", "Tile", "check_tiles"]
 
 @dataclass(frozen=True)
 class ImageTile:
-    """Digital numbers [C, Y, X] of one image and, where known, its void pixels [Y, X]."""
+    """Digital numbers [C, Y, X] of one image, on the host or a device, and, where known, its void pixels [Y, X]."""
 
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | DeviceArray
     void: NDArray[np.bool_] | None
 
 
@@ -112,9 +113,9 @@ def _check_names(tiles: Mapping[str, Any], voids: Mapping[str, Any], manifest: M
 
 
 def _images(modality: Modality, given: Any, void: Any) -> list[ImageTile]:
-    pixels = _numeric(modality, given)
+    pixels: NDArray[Any] | DeviceArray = as_device_array(given, what=modality.name) or _numeric(modality, given)
     if pixels.ndim == 3:
-        pixels = pixels[None]
+        pixels = pixels.stacked() if isinstance(pixels, DeviceArray) else pixels[None]
         void = None if void is None else np.asarray(void)[None] if np.ndim(void) == 2 else void
     if pixels.ndim != 4:
         raise TileError(f"{modality.name} has shape {pixels.shape}, expected [B, C, Y, X] or [C, Y, X]")
