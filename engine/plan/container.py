@@ -3,6 +3,7 @@
 - Members are stored (uncompressed), `manifest.json` first and the others in the order of their names; the bytes of each
   start at a multiple of 64, so that they can be mapped as arrays. An alignment field (id 0xD935) in the local header
   pads up to it.
+- What members there are is the manifest's to say; `signature` alone is no business of it (`signature.py`).
 - Every byte belongs to a header or a member: nothing stands before, between or after them. Time stamps, attributes and
   versions are constants; ZIP64 fields occur exactly where an offset does not fit 32 bits.
 - Reading trusts no header: each rule is checked by name, and then every header must equal the one that the writer
@@ -26,7 +27,7 @@ __all__ = ["ALIGNMENT", "MANIFEST", "MAX_MEMBERS", "MAX_PLAN_BYTES", "Entry", "d
 
 ALIGNMENT = 64
 MANIFEST = "manifest.json"
-MAX_MEMBERS = 512
+MAX_MEMBERS = 2048  # kernels alone are three for each variant and architecture
 MAX_PLAN_BYTES = 16 * 2**30
 MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_NAME = 200

@@ -11,7 +11,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, model_validator
 
-from .model import Colour, Count, Finite, Hex, Label, Model, MonthDay, Name, Pixels, Positive
+from .model import Colour, Count, Extent, Finite, Hex, Label, Model, MonthDay, Name, Pixels, Positive
+from .payload_rules import check_payloads, payload_members
 from .payloads import AttentionWeights, EnginePayload, KernelPayload, QuantisedPayload
 
 __all__ = [
@@ -134,7 +135,7 @@ class TensorSpec(Model):
 
     name: Name
     dtype: Literal["float32"]
-    shape: Annotated[tuple[int | Literal["B", "T"], ...], Field(max_length=5)]
+    shape: Annotated[tuple[Extent | Literal["B", "T"], ...], Field(max_length=5)]
 
 
 class Segment(Model):
@@ -310,28 +311,7 @@ class Manifest(Model):
 
     @model_validator(mode="after")
     def _payloads_agree(self) -> Manifest:
-        if self.schema_version == 1 and self.has_payloads:
-            raise ValueError("payloads came with schema 2, and the plan says it is of schema 1")
-        series = {modality.name for modality in self.modalities if modality.kind == "series"}
-        for kind, names in (
-            ("engine target", [engine.target for engine in self.engines]),
-            ("architecture", [str(payload.capability) for payload in self.kernels]),
-            ("attention of", [weights.series for weights in self.attention]),
-        ):
-            _unique(kind, names)
-        for engine in self.engines:
-            wanted = self.parts_of(cut=engine.cut)
-            if {part.name for part in engine.parts} != set(wanted):
-                got = sorted(part.name for part in engine.parts)
-                raise ValueError(f"{engine.target} has the parts {got}, expected {sorted(wanted)}")
-            if bool(engine.dates) != bool(series):
-                raise ValueError(f"{engine.target} has numbers of dates {engine.dates} for {len(series)} series")
-            if engine.cut and {weights.series for weights in self.attention} != series:
-                raise ValueError(f"{engine.target} is cut, and the attention of some series is missing")
-        if self.quantised is not None:
-            unknown = sorted(set(self.quantised.segments) - {segment.name for segment in self.segments})
-            if unknown:
-                raise ValueError(f"quantised segments {unknown} are none of the plan's")
+        check_payloads(self)
         return self
 
     @property
@@ -347,23 +327,16 @@ class Manifest(Model):
             names += [f"{role}:{modality.name}" for role in roles]
         return (*names, *(f"decode:{task.name}" for task in self.tasks))
 
-    def members_used(self) -> dict[str, str]:
-        """Every member that a part of the manifest names -> who needs it."""
+    def portable_members(self) -> dict[str, str]:
+        """Every member that the network needs on any machine -> who needs it."""
         used = {segment.member: f"segment {segment.name}" for segment in self.segments}
         if self.check is not None:
             used |= {member: f"the check of {task}" for task, member in self.check.members.items()}
-        for engine in self.engines:
-            used |= {part.member: f"{part.name} of {engine.target}" for part in engine.parts}
-        for payload in self.kernels:
-            for kernel in payload.kernels:
-                files = (kernel.record, kernel.cubin, kernel.ptx)
-                used |= dict.fromkeys(files, f"a kernel of sm_{payload.capability}")
-        for weights in self.attention:
-            arrays = weights.model_dump(exclude={"series", "period"}).values()
-            used |= dict.fromkeys(arrays, f"the attention of {weights.series}")
-        if self.quantised is not None:
-            used |= {member: f"quantised {name}" for name, member in self.quantised.segments.items()}
         return used
+
+    def members_used(self) -> dict[str, str]:
+        """Every member that a part of the manifest names -> who needs it."""
+        return {**self.portable_members(), **dict(payload_members(self))}
 
     @property
     def label_gsd_m(self) -> float:

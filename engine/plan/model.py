@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-__all__ = ["Colour", "Count", "Finite", "Hex", "Label", "Model", "MonthDay", "Name", "Pixels", "Positive"]
+__all__ = ["Colour", "Count", "Extent", "Finite", "Hex", "Label", "Model", "MonthDay", "Name", "Pixels", "Positive"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
 # No control characters or line breaks: labels are printed on terminals and written into rasters.
@@ -16,6 +16,7 @@ Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-f]{6}$")]
 MonthDay = Annotated[str, StringConstraints(pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 Pixels = Annotated[int, Field(ge=1, le=16384)]
 Count = Annotated[int, Field(ge=0)]
+Extent = Annotated[int, Field(ge=1, le=65536)]  # of one axis of a tensor
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

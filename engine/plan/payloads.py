@@ -1,7 +1,7 @@
 """What `uperfuse build` adds to a plan: its segments again, made for one kind of machine.
 
 Nothing here says what the network computes: a plan without payloads, or whose payloads fit no machine at hand, gives
-the same maps from its portable segments.
+the same maps from its portable segments. What payloads must agree on with the rest is in `payload_rules`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from .model import Count, Finite, Hex, Label, Model, Name
+from .model import Count, Extent, Finite, Hex, Label, Model, Name
 
 __all__ = [
     "Agreement",
@@ -26,14 +26,26 @@ __all__ = [
 
 Capability = Annotated[int, Field(ge=50, le=999)]
 Size = Annotated[int, Field(ge=1, le=4096)]
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5}(\.[0-9]{1,5}){1,4}$")]
 
 
 class Door(Model):
-    """One input or output of a part; axes that vary are named ("B", "T"). Maps lie channels last."""
+    """One input or output of a part. Maps lie channels last.
+
+    Attributes:
+        shape: the batch, named "B", first; in a series the dates, named "T", second; then the lengths of other axes.
+    """
 
     name: Name
     dtype: Literal["float32", "float16", "bfloat16"]
-    shape: Annotated[tuple[int | Literal["B", "T"], ...], Field(max_length=5)]
+    shape: Annotated[tuple[Extent | Literal["B", "T"], ...], Field(min_length=2, max_length=5)]
+
+    @model_validator(mode="after")
+    def _axes_in_order(self) -> Door:
+        first, second, *others = self.shape
+        if first != "B" or second == "B" or any(isinstance(axis, str) for axis in others):
+            raise ValueError(f"axes of {self.name} are {list(self.shape)}; B comes first, T may come second")
+        return self
 
 
 class Part(Model):
@@ -42,7 +54,9 @@ class Part(Model):
     Attributes:
         name: `encoder:<MODALITY>`, `spatial:<SERIES>` (in front of the attention), `temporal:<SERIES>` (behind it) or
             `decode:<TASK>`.
-        member: the serialised engine.
+        member: the serialised engine, in the folder `tensorrt/<target>/`.
+        inputs: in the order of `part_doors`.
+        outputs: in the order of `part_doors`.
     """
 
     name: Annotated[
@@ -51,6 +65,18 @@ class Part(Model):
     member: Label
     inputs: Annotated[tuple[Door, ...], Field(min_length=1, max_length=16)]
     outputs: Annotated[tuple[Door, ...], Field(min_length=1, max_length=16)]
+
+    @model_validator(mode="after")
+    def _doors_differ(self) -> Part:
+        names = [door.name for door in (*self.inputs, *self.outputs)]
+        if len(names) != len(set(names)):
+            raise ValueError(f"{self.name} has two doors of one name among {', '.join(names)}")
+        return self
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether some of its doors have an axis of dates."""
+        return any("T" in door.shape for door in (*self.inputs, *self.outputs))
 
     @property
     def role(self) -> str:
@@ -94,7 +120,7 @@ class EnginePayload(Model):
         version: of that package.
         version_compatible: whether later versions, and the lean and dispatch runtimes, take it.
         capability: compute capability it was built for, 87 for 8.7; None where the flavour compiles for the GPU that
-            it finds when it loads.
+            it finds when it loads, as TensorRT-RTX does.
         machine: name of the GPU it was built on; None where there was none.
         precision: of products.
         batches: tiles at a time for which it has profiles, rising.
@@ -107,7 +133,7 @@ class EnginePayload(Model):
 
     target: Name
     flavour: Literal["tensorrt", "tensorrt_rtx"]
-    version: Label
+    version: Version
     version_compatible: bool = False
     capability: Capability | None
     machine: Label | None
@@ -127,19 +153,43 @@ class EnginePayload(Model):
                 return part
         raise KeyError(name)
 
+    def profile(self, part: Part, *, batch: int, dates: int | None = None) -> int:
+        """Which of a part's profiles serves: batches rising, and within each of them numbers of dates.
+
+        Args:
+            part: one of `parts`.
+            batch: tiles at a time, one of `batches`.
+            dates: one of `dates`; of no matter to a part without them.
+
+        Raises:
+            ValueError: the payload was not built for it.
+        """
+        if batch not in self.batches or (part.has_dates and dates not in self.dates):
+            asked = f"{batch} tiles" + (f" of {dates} dates" if part.has_dates else "")
+            built = f"{list(self.batches)} tiles" + (f" of {list(self.dates)} dates" if part.has_dates else "")
+            raise ValueError(f"{part.name} of {self.target} is asked for {asked}, built for {built}")
+        place = self.batches.index(batch)
+        if not part.has_dates or dates is None:
+            return place
+        return place * len(self.dates) + self.dates.index(dates)
+
     @model_validator(mode="after")
-    def _sizes_rise(self) -> EnginePayload:
+    def _parts_agree(self) -> EnginePayload:
         for what, sizes in (("batches", self.batches), ("dates", self.dates)):
             if list(sizes) != sorted(set(sizes)):
                 raise ValueError(f"{what} of {self.target} are {list(sizes)}; they must rise")
         names = [part.name for part in self.parts]
         if len(names) != len(set(names)):
             raise ValueError(f"{self.target} has a part twice")
+        if self.flavour == "tensorrt" and self.capability is None:
+            raise ValueError(f"{self.target} does not say for which capability TensorRT built it")
+        if self.float_layers and self.precision not in ("int8", "fp8"):
+            raise ValueError(f"{self.target} of precision {self.precision} lists layers that stayed in floating point")
         return self
 
 
 class CompiledKernel(Model):
-    """Members of one compiled kernel: its launch record, its cubin, and its portable form."""
+    """Members of one compiled kernel, in the folder `kernels/sm_<capability>/`: launch record, cubin, portable form."""
 
     record: Label
     cubin: Label

@@ -19,6 +19,17 @@ from uperfuse.engine.plan.manifest import (
     Task,
     TensorSpec,
 )
+from uperfuse.engine.plan.payloads import (
+    Agreement,
+    AttentionWeights,
+    CompiledKernel,
+    Door,
+    EnginePayload,
+    KernelPayload,
+    Part,
+    QuantisedPayload,
+    Verified,
+)
 
 AERIAL, DEM, S2, S1 = "AERIAL_RGBI", "DEM_ELEV", "SENTINEL2_TS", "SENTINEL1-ASC_TS"
 COVER, CROPS = "AERIAL_LABEL-COSIA", "ALL_LABEL-LPIS"
@@ -141,6 +152,126 @@ def a_manifest(modalities: tuple[str, ...] = (AERIAL, DEM, S2), tasks: tuple[str
     )
 
 
+def with_payloads(manifest: Manifest) -> Manifest:
+    """The manifest with a payload of every kind: engines for a board, for any RTX and in 8 bits, kernels of two."""
+    series = [modality.name for modality in manifest.modalities if modality.kind == "series"]
+    dates = (16, 32) if series else ()
+    agreement = tuple(
+        Agreement(task=task.name, relative_error=0.002, argmax_equal=0.9995, miou=99.91) for task in manifest.tasks
+    )
+    board = EnginePayload(
+        target="sm_87-tensorrt-10.3.0-fp16",
+        flavour="tensorrt",
+        version="10.3.0",
+        version_compatible=True,
+        capability=87,
+        machine="Orin",
+        precision="fp16",
+        batches=(1, 4),
+        dates=dates,
+        cut=bool(series),
+        parts=parts_of(manifest, "sm_87-tensorrt-10.3.0-fp16", short="float16", cut=bool(series)),
+        timing_cache=hashlib.sha256(b"cache").hexdigest(),
+        verified=Verified(machine="Orin", agreement=agreement),
+    )
+    rtx = EnginePayload(
+        target="rtx-1.7.1.116-float32",
+        flavour="tensorrt_rtx",
+        version="1.7.1.116",
+        capability=None,
+        machine=None,
+        precision="float32",
+        batches=(1,),
+        dates=dates,
+        cut=False,
+        parts=parts_of(manifest, "rtx-1.7.1.116-float32", short="float32", cut=False),
+    )
+    small = board.model_copy(
+        update={
+            "target": "sm_90-tensorrt-11.4.0-int8",
+            "version": "11.4.0",
+            "capability": 90,
+            "machine": "H100",
+            "precision": "int8",
+            "parts": parts_of(manifest, "sm_90-tensorrt-11.4.0-int8", short="bfloat16", cut=bool(series)),
+            "float_layers": ("encoder/stem/conv", "encoder/stages.0/mlp"),
+        }
+    )
+    tree = manifest.model_dump()
+    added = {
+        "schema_version": 2,
+        "engines": [payload.model_dump() for payload in (board, rtx, small)],
+        "kernels": [_kernels(capability).model_dump() for capability in (87, 90)],
+        "attention": [_attention(name).model_dump() for name in series],
+        "quantised": QuantisedPayload(
+            segments={f"encoder:{manifest.base}": f"quantised/encoder.{manifest.base}.onnx"},
+            float_layers=("stem",),
+            max_miou_drop=0.5,
+            agreement=agreement,
+            parameters=12_000,
+        ).model_dump(),
+    }
+    return Manifest.model_validate({**tree, **added})
+
+
+def parts_of(manifest: Manifest, target: str, *, short: str, cut: bool) -> tuple[Part, ...]:
+    """Parts with the doors that a build gives them."""
+    return tuple(
+        Part(
+            name=name,
+            member=f"tensorrt/{target}/{name.replace(':', '.')}.engine",
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+        )
+        for name in manifest.parts_of(cut=cut)
+        for inputs, outputs in [_part_doors(manifest, name, short)]
+    )
+
+
+def _part_doors(manifest: Manifest, name: str, short: str) -> tuple[list[Door], list[Door]]:
+    role, subject = name.split(":")
+    if role == "decode":
+        segment = manifest.segment(name)
+        logits = [_door(spec.name, "float32", *spec.shape) for spec in segment.outputs]
+        return [_last(spec, short) for spec in segment.inputs], logits
+    modality = manifest.modality(subject)
+    levels = [_last(spec, short) for spec in manifest.segment(f"encoder:{subject}").outputs]
+    px = (len(modality.channels), modality.tile_px, modality.tile_px)
+    if modality.kind == "image":
+        return [_door("pixels", "float32" if modality.dtype == "float32" else short, "B", *px)], levels
+    pixels, mask = _door("pixels", "float32", "B", "T", *px), _door("mask", "float32", "B", "T")
+    if role == "encoder":
+        return [pixels, _door("days", "float32", "B", "T"), mask], levels
+    side = modality.tile_px
+    if role == "spatial":
+        skips = [_door(f"skip{i}", short, "B", "T", side, side, 4 + i) for i in range(2)]
+        return [pixels, mask], [*skips, _door("features", short, "B", "T", side, side, 16)]
+    sums = [_door(f"sum{i}", short, "B", side, side, 4 + i) for i in range(2)]
+    return [_door("context", short, "B", side, side, 32), *sums], levels
+
+
+def _last(spec: TensorSpec, dtype: str) -> Door:
+    batch, channels, *sides = spec.shape
+    return _door(spec.name, dtype, batch, *sides, channels)
+
+
+def _door(name: str, dtype: str, *shape: int | str) -> Door:
+    return Door.model_validate({"name": name, "dtype": dtype, "shape": shape})
+
+
+def _kernels(capability: int) -> KernelPayload:
+    files = [f"kernels/sm_{capability}/{kernel}" for kernel in ("classify.fp32", "prepare.u8-fp16")]
+    return KernelPayload(
+        capability=capability,
+        kernels=tuple(CompiledKernel(record=f"{f}.json", cubin=f"{f}.cubin", ptx=f"{f}.ptx") for f in files),
+    )
+
+
+def _attention(series: str) -> AttentionWeights:
+    arrays = set(AttentionWeights.model_fields) - {"series", "period"}
+    return AttentionWeights(series=series, period=1000.0, **{name: f"attention/{series}/{name}.npy" for name in arrays})
+
+
 def members_of(manifest: Manifest, *, extra: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
     """Bytes for every member that `manifest` names: all of different, uneven lengths, one of them empty."""
     members = {
@@ -148,6 +279,8 @@ def members_of(manifest: Manifest, *, extra: Mapping[str, bytes] | None = None) 
     }
     if manifest.check is not None:
         members |= {member: f"logits of {task}".encode() for task, member in manifest.check.members.items()}
+    others = sorted(set(manifest.members_used()) - set(members))
+    members |= {member: f"content of {member};".encode() * (1 + i % 7) for i, member in enumerate(others)}
     return {**members, "kernels/sm_90/nothing.cubin": b"", **(extra or {})}
 
 

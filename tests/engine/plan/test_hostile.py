@@ -10,14 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uperfuse.engine.errors import PlanError
 from uperfuse.engine.plan import Manifest, Plan, write_plan
 
-from ...fixtures.make_hostile_plans import FOLDER, HOSTILE, sound, tree, with_manifest
-from .examples import a_manifest, members_of
+from ...fixtures.hostile_archive import sound, text, tree, with_manifest
+from ...fixtures.hostile_payloads import (
+    ENGINES,
+    TARGET,
+    built,
+    built_tree,
+    engine_member,
+    signature,
+    signed,
+    with_engines,
+)
+from ...fixtures.make_hostile_plans import FOLDER, HOSTILE
+from .examples import a_manifest, members_of, with_payloads
 
 _MOST_MEMORY = 256 * 2**20
 
@@ -27,6 +39,11 @@ def _read(path: Path) -> tuple[Manifest, dict[str, bytes]]:
         for name in plan.manifest.members:
             plan.rehash(name)
         return plan.manifest, {name: bytes(plan.member(name)) for name in plan.manifest.members}
+
+
+def _signers(path: Path) -> set[bytes]:
+    with Plan.open(path) as plan:
+        return set(plan.signed_by)
 
 
 def test_the_committed_files_are_those_the_script_makes() -> None:
@@ -40,6 +57,12 @@ def test_what_they_are_made_from_is_sound(tmp_path: Path) -> None:
     manifest, members = _read(tmp_path / "sound.plan")
     assert manifest.name == "hostile"
     assert set(members) == {"segments/encoder.onnx", "segments/decode.onnx"}
+    (tmp_path / "signed.plan").write_bytes(signed(signature(1, text())))
+    assert _read(tmp_path / "signed.plan") == (manifest, members)
+    (tmp_path / "built.plan").write_bytes(built())
+    manifest, members = _read(tmp_path / "built.plan")
+    assert [engine.target for engine in manifest.engines] == [TARGET]
+    assert set(members) == {"segments/encoder.onnx", "segments/decode.onnx", *map(engine_member, ENGINES)}
 
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))
@@ -59,17 +82,22 @@ def test_refused_with_the_rule_by_name(name: str) -> None:
     assert len(sentence) < 600
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["bare", "with payloads and signatures"])
+def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("good") / "good.plan"
-    manifest = a_manifest(("AERIAL_RGBI", "DEM_ELEV"), ("AERIAL_LABEL-COSIA",))
-    write_plan(path, manifest, members_of(manifest))
+    manifest = a_manifest(("AERIAL_RGBI", "SENTINEL2_TS"), ("AERIAL_LABEL-COSIA",))
+    if request.param == "bare":
+        write_plan(path, manifest, members_of(manifest))
+    else:
+        keys = [Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for seed in (1, 2)]
+        full = with_payloads(manifest)
+        write_plan(path, full, members_of(full), sign_with=keys)
     return path
 
 
 def _edges(content: bytes) -> list[int]:
     """Offsets of headers, records and members, where a change says something."""
-    marks = (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"segments/", b"manifest.json")
+    marks = (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"segments/", b"manifest.json", b"signature", b"tensorrt/")
     found = {0, len(content)}
     for mark in marks:
         at = content.find(mark)
@@ -129,7 +157,7 @@ def _mutations(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     return mutate
 
 
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(mutations=st.lists(_mutations(), min_size=1, max_size=3))
 def test_a_mutated_plan_is_refused_or_unchanged(good: Path, mutations: list[Callable[[bytes], bytes]]) -> None:
     content = good.read_bytes()
@@ -141,6 +169,7 @@ def test_a_mutated_plan_is_refused_or_unchanged(good: Path, mutations: list[Call
     try:
         with suppress(PlanError):
             assert _read(path) == _read(good)
+            assert _signers(path) <= _signers(good)
         assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
@@ -152,7 +181,7 @@ _ODD = st.one_of(
     st.integers(-(2**70), 2**70),
     st.floats(),
     st.text(max_size=20),
-    st.sampled_from(["", "../x", "\x1b[31m", "\u202e", "B", 0, 1, -1, 1e308, "a" * 300]),
+    st.sampled_from(["", "../x", "\x1b[31m", "\u202e", "B", "T", 0, 1, 2, -1, 1e308, "a" * 300]),
     st.builds(list),
     st.builds(dict),
 )
@@ -167,11 +196,17 @@ def _leaves(value: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-@settings(max_examples=300)
+@pytest.mark.parametrize(("honest", "plan_of"), [(tree, with_manifest), (built_tree, with_engines)])
+@settings(max_examples=250)
 @given(data=st.data())
-def test_a_manifest_with_odd_values_is_refused_or_means_what_it_says(good: Path, data: st.DataObject) -> None:
+def test_a_manifest_with_odd_values_is_refused_or_means_what_it_says(
+    tmp_path_factory: pytest.TempPathFactory,
+    honest: Callable[[], dict[str, Any]],
+    plan_of: Callable[[bytes], bytes],
+    data: st.DataObject,
+) -> None:
     """The CRC is right, so that the manifest itself has to stand: what is accepted reads the same a second time."""
-    changed = tree()
+    changed = honest()
     for _ in range(data.draw(st.integers(1, 2))):
         container, key = data.draw(st.sampled_from(_leaves(changed)))
         action = data.draw(st.sampled_from(["replace", "remove", "add"]))
@@ -183,8 +218,8 @@ def test_a_manifest_with_odd_values_is_refused_or_means_what_it_says(good: Path,
             container[data.draw(st.text(max_size=10))] = data.draw(_ODD)
         else:
             container.append(data.draw(_ODD))
-    path = good.with_name("odd.plan")
-    path.write_bytes(with_manifest(json.dumps(changed).encode()))
+    path = tmp_path_factory.getbasetemp() / "odd.plan"
+    path.write_bytes(plan_of(json.dumps(changed).encode()))
     try:
         manifest, members = _read(path)
     except PlanError:

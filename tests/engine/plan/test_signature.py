@@ -83,7 +83,7 @@ def test_there_is_room_for_eight(tmp_path: Path) -> None:
 
 def test_a_manifest_that_another_release_wrote_keeps_its_bytes(tmp_path: Path) -> None:
     """Signing copies the manifest: to write it anew could change its hash, and void the others' signatures."""
-    from ...fixtures.make_hostile_plans import sound
+    from ...fixtures.hostile_archive import sound
 
     path = tmp_path / "a.plan"
     path.write_bytes(sound())
@@ -132,6 +132,20 @@ def test_every_byte_of_a_signature_counts(tmp_path: Path) -> None:
     for size in (*range(96), 97, 191, 193, 9 * 96):
         with pytest.raises(PlanError, match="expected 1 to 8 records of 96"):
             check_signatures((content * 5)[:size], manifest=manifest)
+
+
+@given(st.lists(st.integers(0, 9), max_size=10), st.integers(-1, 9))
+def test_only_right_records_in_their_one_order_are_accepted(chosen: list[int], cut: int) -> None:
+    """Records of eight keys over this manifest and of two over another, in any order, cut anywhere or nowhere."""
+    good = sorted(sign_manifest(b"{}", keys=[key]) for key in KEYS[:8])
+    records = [*good, *(sign_manifest(b"[]", keys=[key]) for key in KEYS[1:3])]
+    content = b"".join(records[place] for place in chosen)[: None if cut < 0 else -cut - 1]
+    sound = chosen and cut < 0 and max(chosen) < 8 and all(a < b for a, b in itertools.pairwise(chosen))
+    if sound:
+        assert check_signatures(content, manifest=b"{}") == tuple(good[place][:32] for place in chosen)
+    else:
+        with pytest.raises(PlanError):
+            check_signatures(content, manifest=b"{}")
 
 
 def _forged(key: bytes) -> tuple[bytes, bytes]:
