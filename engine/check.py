@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine import Engine
 from .errors import PlanError
 from .flairhub import dates_key
 from .plan.manifest import Manifest, Modality
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 __all__ = ["CheckResult", "check_tiles_of", "relative_error", "run_check"]
 

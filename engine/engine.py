@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
-from .backends import Backend, Grid, Known, Residence, select_backend
+from .backends import Backend, Grid, Known, Residence, Trust, select_backend
 from .errors import BackendError, TileError
 from .plan.manifest import Manifest
 from .plan.plan import Plan
@@ -45,14 +45,19 @@ class Engine:
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        trust: Trust = "local",
     ) -> Engine:
         """Open a plan, check every byte that will be used, and compile it.
 
         Args:
             path: a `.plan` file.
-            device: "auto" takes the best device there is; a device named is used or refused, never swapped.
-            precision: "auto" (the fastest the device multiplies natively), "float32" or "bf16".
+            device: "auto" takes the best device there is; one that is named ("cpu", "cuda", "cuda:1") is used or
+                refused, never swapped.
+            precision: "auto" (the fastest that the device multiplies natively, or that the plan was built for),
+                "float32", "bf16", "int8", or on a GPU also "fp16" and "fp8".
             threads: processor threads; None takes all that this process may use.
+            trust: whose prebuilt engines may run, for they are native code: "local" of those whose keys are in the
+                keyring and of this machine, "any", "none". What may not run is built anew from the plan's graphs.
 
         Raises:
             PlanError: the file breaks a rule of the format.
@@ -60,7 +65,7 @@ class Engine:
         """
         plan = Plan.open(Path(path))
         try:
-            return cls(plan, select_backend(plan, device=device, precision=precision, threads=threads))
+            return cls(plan, select_backend(plan, device=device, precision=precision, threads=threads, trust=trust))
         except BaseException:  # Ctrl-C during a long compilation, too
             plan.close()
             raise

@@ -40,13 +40,16 @@ class Backend(Protocol):
         device: "cpu" or "cuda:0".
         precision: that products are computed in.
         threads: processor threads that the steps on the host may use.
-        reasons: what runs, where and why, a line each.
     """
 
     device: str
     precision: str
     threads: int
-    reasons: tuple[str, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What runs, where and why, a line each."""
+        ...
 
     def predict(
         self, tiles: Sequence[Tile], *, known: Any | None, logits: bool, grid: Grid, residence: Residence

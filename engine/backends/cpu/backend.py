@@ -38,6 +38,7 @@ class CpuBackend:
         plan: an open plan.
         precision: "auto" (bf16 where the processor has it), "float32" or "bf16".
         threads: processor threads; None takes all that this process may use.
+        why: lines that say why it is the processor.
 
     Raises:
         PlanError: a segment's graph is not what the plan says of it.
@@ -46,12 +47,12 @@ class CpuBackend:
 
     device = "cpu"
 
-    def __init__(self, plan: Plan, *, precision: str, threads: int | None) -> None:
+    def __init__(self, plan: Plan, *, precision: str, threads: int | None, why: tuple[str, ...] = ()) -> None:
         self._manifest = plan.manifest
         self._segments = CpuSegments(plan, precision=precision, threads=threads)
         self.precision = self._segments.precision
         self.threads = self._segments.threads
-        self.reasons = self._segments.reasons
+        self.reasons = (*self._segments.reasons, *why)
         self._steps = Steps(plan.manifest, self._segments)
         grids: tuple[Grid, ...] = ("label", "base")
         self._classifiers = {grid: Classifier(plan.manifest, grid=grid, threads=self.threads) for grid in grids}

@@ -53,7 +53,7 @@ class CudaBackend:
         self._reasons = reasons
         self._finalizer = weakref.finalize(self, resources.close)
         self.device = f"cuda:{resources.device.ordinal}"
-        self.precision = network.payload.precision
+        self.precision: str = network.payload.precision
         self.threads = 1
 
     @property

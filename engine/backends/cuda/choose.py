@@ -5,45 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...errors import BackendError
 from ...plan.manifest import Manifest
 from ...plan.payloads import EnginePayload
+from ...tensorrt import Flavour, find_flavour
+from ...tensorrt.flavour import Asked
 
-__all__ = ["PRECISIONS", "Fit", "Machine", "RuntimeFlavour", "best", "fits"]
+__all__ = ["ASKED", "PRECISIONS", "Fit", "best", "fits"]
 
 PRECISIONS = ("fp8", "int8", "fp16", "bf16", "float32")
-"""Precisions of payloads, from the fastest on: who built a quantised payload did so behind a limit on its accuracy."""
+"""Precisions of payloads, the fastest first: who built a quantised one did so behind a limit on its accuracy."""
 
-
-@dataclass(frozen=True)
-class RuntimeFlavour:
-    """A TensorRT that can run engines here.
-
-    Attributes:
-        package: Python package.
-        flavour: whose engines it runs, "tensorrt" or "tensorrt_rtx".
-        version: of the package.
-        lean: whether it runs version-compatible engines alone.
-    """
-
-    package: str
-    flavour: str
-    version: str
-    lean: bool = False
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a payload must fit.
-
-    Attributes:
-        name: of the GPU.
-        capability: compute capability, 87 for 8.7.
-        flavours: every TensorRT that is installed, the preferred one first.
-    """
-
-    name: str
-    capability: int
-    flavours: tuple[RuntimeFlavour, ...]
+ASKED: dict[str, Asked] = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+"""Flavour of a payload -> how it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,29 +31,36 @@ class Fit:
     """
 
     payload: EnginePayload
-    flavour: RuntimeFlavour | None
+    flavour: Flavour | None
     why_not: tuple[str, ...]
 
 
-def fits(manifest: Manifest, *, machine: Machine, precision: str, untrusted: str | None) -> tuple[Fit, ...]:
-    """Compare every payload of a plan with a machine.
+def fits(
+    manifest: Manifest, *, capability: int | None, precision: str = "auto", untrusted: str | None = None
+) -> tuple[Fit, ...]:
+    """Compare every payload of a plan with this machine.
 
     Args:
         manifest: of the plan.
-        machine: what it must fit.
+        capability: compute capability of the GPU; None where there is no GPU.
         precision: "auto", or the one that was asked for.
         untrusted: why no prebuilt engine of this plan may run; None where they may.
     """
     found = []
     for payload in manifest.engines:
-        flavour, reasons = _flavour(payload, machine.flavours)
-        if payload.capability is not None and payload.capability != machine.capability:
-            reasons.append(f"built for sm_{payload.capability}, the GPU is sm_{machine.capability}")
+        reasons = []
+        flavour = _flavour(payload)
+        if isinstance(flavour, str):
+            reasons.append(flavour)
+        if capability is None:
+            reasons.append("there is no GPU")
+        elif payload.capability not in (None, capability):
+            reasons.append(f"built for sm_{payload.capability}, the GPU is sm_{capability}")
         if precision not in ("auto", payload.precision):
             reasons.append(f"computes in {payload.precision}, {precision} was asked for")
         if untrusted is not None:
             reasons.append(untrusted)
-        found.append(Fit(payload, flavour, tuple(reasons)))
+        found.append(Fit(payload, flavour if isinstance(flavour, Flavour) else None, tuple(reasons)))
     return tuple(found)
 
 
@@ -89,23 +70,18 @@ def best(found: Sequence[Fit]) -> Fit | None:
     return min(running, key=lambda fit: PRECISIONS.index(fit.payload.precision), default=None)
 
 
-def _flavour(payload: EnginePayload, flavours: Sequence[RuntimeFlavour]) -> tuple[RuntimeFlavour | None, list[str]]:
-    """What runs a payload, or the reasons why nothing does."""
-    same = [each for each in flavours if each.flavour == payload.flavour]
-    if not same:
-        installed = ", ".join(f"{each.package} {each.version}" for each in flavours) or "no TensorRT"
-        return None, [f"built by {payload.flavour} {payload.version}, installed is {installed}"]
-    reasons = []
-    for each in same:
-        if each.version == payload.version and (payload.version_compatible or not each.lean):
-            return each, []
-        if payload.version_compatible and _numbers(each.version) >= _numbers(payload.version):
-            return each, []
-        if each.lean and not payload.version_compatible:
-            reasons.append(f"{each.package} runs version-compatible engines alone, and this is none")
-        else:
-            reasons.append(f"built by {payload.flavour} {payload.version}, installed is {each.package} {each.version}")
-    return None, reasons
+def _flavour(payload: EnginePayload) -> Flavour | str:
+    """What runs a payload's engines here, or why nothing does."""
+    compatible = payload.version_compatible
+    try:
+        flavour = find_flavour(ASKED[payload.flavour], need="run", version_compatible=compatible)
+    except BackendError as error:
+        return str(error)
+    if flavour.version_text == payload.version:
+        return flavour
+    if compatible and _numbers(flavour.version_text) >= _numbers(payload.version):
+        return flavour
+    return f"built by {payload.flavour} {payload.version}, installed is {flavour}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

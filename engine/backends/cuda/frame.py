@@ -33,7 +33,7 @@ class PartContext(Protocol):
 class PartRunner(Protocol):
     """Gives the contexts of parts; made once for each part and profile."""
 
-    def context(self, part: str, profile: int) -> PartContext:
+    def context(self, part: str, profile: int, *, stream: int) -> PartContext:
         """The context of a part."""
         ...
 
@@ -77,7 +77,9 @@ class Frame:
         constants = self._constants.address if self._constants else 0
         self._blocks = place_blocks(plan, arena=arena, weights=weights, constants=constants)
         self._contexts = {
-            id(step): parts.context(step.part.name, step.profile) for step in plan.steps if isinstance(step, PartRun)
+            id(step): parts.context(step.part.name, step.profile, stream=stream.handle)
+            for step in plan.steps
+            if isinstance(step, PartRun)
         }
         self._graph: _native.CudaGraph | None = None
         self.why_not = ""

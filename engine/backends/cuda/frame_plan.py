@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...launching import ITEM_BYTES, LaunchRecord, evaluate
 from ...plan.payloads import EnginePayload, Part
+from ...tensorrt.profiles import Profile, profiles_of
 from ..base import Grid
 from .layout import Layout, Slot
 
@@ -137,11 +138,8 @@ class FramePlan:
 
 def profile_of(payload: EnginePayload, part: Part, *, batch: int, dates: int | None) -> int:
     """Number of the optimisation profile that a part has for a batch and, where it takes series, some dates."""
-    place = payload.batches.index(batch)
-    if not any("T" in door.shape for door in (*part.inputs, *part.outputs)):
-        return place
-    assert dates is not None, f"{part.name} takes dates"
-    return place * len(payload.dates) + payload.dates.index(dates)
+    profiles = profiles_of((*part.inputs, *part.outputs), batches=payload.batches, dates=payload.dates)
+    return profiles.index(Profile(batch, dates))
 
 
 def has_rest(others: Sequence[str], *, known: Sequence[str], may_be_absent: Sequence[str]) -> bool:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from .driver import Device
 from .kernels import KernelSet
+from .parts import Parts
 from .session import CudaSession
 
 __all__ = ["Resources"]
 
 
-class _Closes(Protocol):
-    def close(self) -> None: ...
-
-
 class Resources:
-    """Holds the device, the engines, the kernels and the session.
+    """Holds the device, the parts, the kernels and the session.
 
     Attributes:
         device: where.
         session: None once it was closed.
     """
 
-    def __init__(self, device: Device, *, engines: _Closes, kernels: KernelSet, session: CudaSession) -> None:
+    def __init__(self, device: Device, *, parts: Parts, kernels: KernelSet, session: CudaSession) -> None:
         self.device = device
         self.session: CudaSession | None = session
-        self._engines = engines
+        self._parts = parts
         self._kernels = kernels
 
     def close(self) -> None:
@@ -37,7 +32,7 @@ class Resources:
         with self.device.current():
             session.drain()
             session.close()
-            self._engines.close()
+            self._parts.close()
             self._kernels.close()
             self.device.free_buried()
         self.device.release()

@@ -90,18 +90,22 @@ class CudaSession:
         self._parts = parts
         self._kernels = kernels
         self._frames: dict[FrameKey, Frame] = {}
+        self._memory: list[DeviceMemory] = []
         self._next_lane = 0
         self._layout = weights_layout(network)
         plans = [plan_frame(network, self._layout, key) for key in _largest_keys(network)]
-        self._memory: list[DeviceMemory] = []
-        self._arena = self._allocate(max(plan.arena_bytes for plan in plans) + _rest_bytes(network))
-        self._staging = self._allocate(max(plan.layouts["input"].nbytes for plan in plans))
-        self._weights = self._allocate(self._layout.nbytes)
-        device.cuda.memcpy_htod(self._weights.address, bytes_of(self._layout, weight_arrays(network)))
-        self.compute = device.stream()
-        self._copy = device.stream()
-        self._staging_free = device.event()
-        self._lanes = [self._lane(plans), self._lane(plans)]
+        try:
+            self._arena = self._allocate(max(plan.arena_bytes for plan in plans) + _rest_bytes(network))
+            self._staging = self._allocate(max(plan.layouts["input"].nbytes for plan in plans))
+            self._weights = self._allocate(self._layout.nbytes)
+            device.cuda.memcpy_htod(self._weights.address, bytes_of(self._layout, weight_arrays(network)))
+            self.compute: Any = device.stream()
+            self._copy: Any = device.stream()
+            self._staging_free: Any = device.event()
+            self._lanes = [self._lane(plans), self._lane(plans)]
+        except BaseException:
+            self._release_memory()
+            raise
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -176,10 +180,12 @@ class CudaSession:
             frame.close()
         self._frames.clear()
         self._lanes.clear()
-        for memory in self._memory:
-            memory.release()
-        self._memory.clear()
-        del self.compute, self._copy, self._staging_free
+        self._release_memory()
+        self.compute = self._copy = self._staging_free = None
+
+    def _release_memory(self) -> None:
+        while self._memory:
+            self._memory.pop().release()
 
     def _bring(self, tiles: Sequence[Tile], frame: Frame, *, void: Sequence[Void], lane: _Lane) -> None:
         """Bring digital numbers from the host to a frame's input, by way of the staging memory."""

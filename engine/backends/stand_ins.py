@@ -1,0 +1,35 @@
+"""The learned vectors that take the place of a modality that is absent, read from a plan without running anything."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..plan.plan import Plan
+from .graph_file import check_graph_file
+
+__all__ = ["stand_in_vectors"]
+
+
+def stand_in_vectors(plan: Plan, modality: str) -> tuple[NDArray[np.float32], ...]:
+    """Vectors [C] of every level of a modality's stand-in.
+
+    Args:
+        plan: an open plan.
+        modality: that may be absent.
+
+    Raises:
+        PlanError: the plan's graph is none, or computes instead of storing.
+    """
+    # OpenVINO takes half a second to import, and a plan without stand-ins needs none of it
+    import openvino as ov
+
+    from .cpu.graphs import constants
+
+    segment = plan.manifest.segment(f"absent:{modality}")
+    content = plan.member(segment.member)
+    check_graph_file(content, segment=segment.name)
+    maps = constants(ov.Core().read_model(io.BytesIO(content)), segment)
+    return tuple(np.ascontiguousarray(level.reshape(-1), dtype=np.float32) for level in maps)
