@@ -6,7 +6,15 @@ Example:
 """
 
 from .engine import Engine, Primed
-from .errors import BackendError, CheckpointError, PlanError, RasterError, TileError, UPerFuseError
+from .errors import (
+    BackendError,
+    CheckpointError,
+    KeyringError,
+    PlanError,
+    RasterError,
+    TileError,
+    UPerFuseError,
+)
 from .plan import Plan
 from .prediction import Prediction
 
@@ -14,6 +22,7 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "Engine",
+    "KeyringError",
     "Plan",
     "PlanError",
     "Prediction",

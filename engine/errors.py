@@ -1,6 +1,6 @@
 """The one tree of errors; every message says what, got, expected, and what to do."""
 
-__all__ = ["BackendError", "CheckpointError", "PlanError", "RasterError", "TileError", "UPerFuseError"]
+__all__ = ["BackendError", "CheckpointError", "KeyringError", "PlanError", "RasterError", "TileError", "UPerFuseError"]
 
 
 class UPerFuseError(Exception):
@@ -25,3 +25,7 @@ class BackendError(UPerFuseError):
 
 class CheckpointError(UPerFuseError):
     """Weights whose keys or shapes do not make one of the networks."""
+
+
+class KeyringError(UPerFuseError):
+    """Keys that are missing, damaged, or open to others."""
