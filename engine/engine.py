@@ -8,12 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
-from .backends import Backend, Grid, Known, Residence, Trust, select_backend
+from .backends import Backend, Grid, Known, Residence, select_backend
 from .errors import BackendError, TileError
 from .plan.manifest import Manifest
 from .plan.plan import Plan
 from .prediction import Prediction
 from .tiles import Tile, check_tiles
+from .trust import TrustLevel
 
 if TYPE_CHECKING:
     from .rasters import MapSummary, Scene
@@ -45,7 +46,7 @@ class Engine:
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
-        trust: Trust = "local",
+        trust: TrustLevel = "local",
     ) -> Engine:
         """Open a plan, check every byte that will be used, and compile it.
 

@@ -54,7 +54,7 @@ SURFACE = {
         "TileError",
         "UPerFuseError",
     },
-    "engine/backends": {"Backend", "Grid", "Known", "Residence", "Trust", "select_backend"},
+    "engine/backends": {"Backend", "Grid", "Known", "Residence", "select_backend"},
     "engine/backends/cpu": {"CpuBackend"},
     "engine/backends/cuda": {"CudaBackend"},
     "engine/build": {"AttentionArrays", "FloatPart", "PartGraph"},

@@ -1,6 +1,6 @@
 """Where the segments of a plan run."""
 
 from .base import Backend, Grid, Known, Residence
-from .select import Trust, select_backend
+from .select import select_backend
 
-__all__ = ["Backend", "Grid", "Known", "Residence", "Trust", "select_backend"]
+__all__ = ["Backend", "Grid", "Known", "Residence", "select_backend"]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
-from typing import Literal
 
 from ..errors import BackendError
 from ..plan.plan import Plan
+from ..trust import TrustLevel
 from .base import Backend
 
-__all__ = ["Trust", "select_backend"]
-
-Trust = Literal["local", "any", "none"]
-"""Whose prebuilt engines may run: those of signers in the keyring and of this machine, anybody's, or nobody's."""
+__all__ = ["select_backend"]
 
 _ON_GPU_ALONE = ("fp16", "fp8")
 
 
-def select_backend(plan: Plan, *, device: str, precision: str, threads: int | None, trust: Trust) -> Backend:
+def select_backend(plan: Plan, *, device: str, precision: str, threads: int | None, trust: TrustLevel) -> Backend:
     """Compile a plan for a device.
 
     Args:
@@ -41,7 +38,7 @@ def select_backend(plan: Plan, *, device: str, precision: str, threads: int | No
     return _best(plan, precision=precision, threads=threads, trust=trust)
 
 
-def _best(plan: Plan, *, precision: str, threads: int | None, trust: Trust) -> Backend:
+def _best(plan: Plan, *, precision: str, threads: int | None, trust: TrustLevel) -> Backend:
     """A GPU where one serves, else the processor, which then says why."""
     if find_spec("pycuda") is None:
         why = "no GPU is looked for: PyCUDA is not installed"
@@ -62,7 +59,7 @@ def _on_processor(plan: Plan, *, precision: str, threads: int | None, why: tuple
     return CpuBackend(plan, precision=precision, threads=threads, why=why)
 
 
-def _on_gpu(plan: Plan, *, ordinal: int, precision: str, trust: Trust) -> Backend:
+def _on_gpu(plan: Plan, *, ordinal: int, precision: str, trust: TrustLevel) -> Backend:
     from .cuda.load import load_cuda
 
     return load_cuda(plan, ordinal=ordinal, precision=precision, trust=trust)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...launching import (
     AGGREGATED_MAPS,
+    KERNEL_TYPES,
     aggregate_request,
     attention_numbers,
     attention_request,
@@ -26,14 +27,11 @@ from .frame_plan import (
     features_layout,
     has_rest,
 )
-from .layout import DTYPES, Layout
+from .layout import Layout
 from .network import MapShape, Network
 from .places import Maps, Places
 
-__all__ = ["SAMPLES", "plan_frame"]
-
-SAMPLES = {"uint8": "u8", "uint16": "u16", "int16": "i16", "float32": "fp32"}
-"""Types of digital numbers -> Triton's names."""
+__all__ = ["plan_frame"]
 
 
 def plan_frame(network: Network, weights: Layout, key: FrameKey) -> FramePlan:
@@ -103,7 +101,7 @@ class _Draft(Places):
     def _encode(self, modality: Modality) -> Maps:
         if modality.kind == "image":
             name = f"encoder:{modality.name}"
-            pixels = self._prepare(modality, DTYPES[self._network.payload.part(name).inputs[0].dtype])
+            pixels = self._prepare(modality, KERNEL_TYPES[self._network.payload.part(name).inputs[0].dtype])
             return self._run(name, {"pixels": pixels}, into=self._home, subject=modality.name)
         dates = dict(self._key.dates)[modality.name]
         shape = (self._key.batch, dates, len(modality.channels), modality.tile_px, modality.tile_px)
@@ -127,7 +125,7 @@ class _Draft(Places):
 
     def _prepare(self, modality: Modality, dtype: str) -> Place:
         key, side = self._key, modality.tile_px
-        sample = SAMPLES[modality.dtype]
+        sample = KERNEL_TYPES[modality.dtype]
         record = self._find(prepare_request(sample=sample, dtype=dtype, pixels=side * side))
         numbers = {
             "B": key.batch,

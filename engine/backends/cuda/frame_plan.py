@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...launching import ITEM_BYTES, LaunchRecord, evaluate
-from ...plan.payloads import EnginePayload, Part
-from ...tensorrt.profiles import Profile, profiles_of
+from ...plan.payloads import Part
 from ..base import Grid
 from .layout import Layout, Slot
 
@@ -32,7 +31,6 @@ __all__ = [
     "Place",
     "features_layout",
     "has_rest",
-    "profile_of",
 ]
 
 
@@ -134,12 +132,6 @@ class FramePlan:
     def arena_bytes(self) -> int:
         """Bytes of the blocks that lie in the session's arena."""
         return sum(self.layouts[block].nbytes for block in ARENA_BLOCKS)
-
-
-def profile_of(payload: EnginePayload, part: Part, *, batch: int, dates: int | None) -> int:
-    """Number of the optimisation profile that a part has for a batch and, where it takes series, some dates."""
-    profiles = profiles_of((*part.inputs, *part.outputs), batches=payload.batches, dates=payload.dates)
-    return profiles.index(Profile(batch, dates))
 
 
 def has_rest(others: Sequence[str], *, known: Sequence[str], may_be_absent: Sequence[str]) -> bool:

@@ -9,13 +9,10 @@ import numpy as np
 
 from ...launching import ITEM_BYTES
 
-__all__ = ["ALIGNMENT", "DTYPES", "Layout", "Slot"]
+__all__ = ["ALIGNMENT", "Layout", "Slot"]
 
 ALIGNMENT = 256
 """Bytes that divide the offset of every array, as CUDA's own allocations have it."""
-
-DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-"""Types of doors -> Triton's names."""
 
 _NUMPY = {"fp32": "f4", "fp16": "f2", "i64": "i8", "i32": "i4", "i16": "i2", "u16": "u2", "u8": "u1"}
 

@@ -14,9 +14,8 @@ from ...errors import BackendError, PlanError
 from ...plan.payloads import AttentionWeights, EnginePayload
 from ...plan.plan import Plan
 from ...tensorrt import Flavour
-from ...trust import may_run_engines
+from ...trust import TrustLevel, may_run_engines
 from ..doors import check_doors
-from ..select import Trust
 from ..stand_ins import stand_in_vectors
 from ..verify import against_check, refuse_unlike
 from .backend import CudaBackend
@@ -34,7 +33,7 @@ __all__ = ["load_cuda", "open_payload"]
 _ARRAYS = ("norm_scale", "norm_shift", "score", "score_position", "score_bias", "embed", "embed_bias")
 
 
-def load_cuda(plan: Plan, *, ordinal: int, precision: str, trust: Trust) -> CudaBackend:
+def load_cuda(plan: Plan, *, ordinal: int, precision: str, trust: TrustLevel) -> CudaBackend:
     """Load a plan on a GPU.
 
     Args:

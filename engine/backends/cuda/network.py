@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BackendError
-from ...launching import KernelRequest, LaunchRecord
+from ...launching import KERNEL_TYPES, KernelRequest, LaunchRecord
 from ...plan.manifest import Manifest
 from ...plan.payloads import EnginePayload, Part
-from .layout import DTYPES
 
 __all__ = ["AttentionArrays", "MapShape", "Network"]
 
@@ -76,7 +75,7 @@ class Network:
     @property
     def short(self) -> str:
         """Type of maps between parts, by Triton's names."""
-        return DTYPES[self.payload.part(f"decode:{self.manifest.tasks[0].name}").inputs[0].dtype]
+        return KERNEL_TYPES[self.payload.part(f"decode:{self.manifest.tasks[0].name}").inputs[0].dtype]
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ...launching import KernelRequest, LaunchRecord, evaluate
-from .frame_plan import ARENA_BLOCKS, FrameKey, KernelLaunch, PartRun, Place, profile_of
-from .layout import DTYPES, Layout
+from ...launching import KERNEL_TYPES, KernelRequest, LaunchRecord, evaluate
+from .frame_plan import ARENA_BLOCKS, FrameKey, KernelLaunch, PartRun, Place
+from .layout import Layout
 from .network import Network
 
 __all__ = ["Maps", "Places"]
@@ -46,10 +46,10 @@ class Places:
         for door in part.outputs:
             sizes = {"B": self._key.batch, "T": dates or 0}
             shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in door.shape)
-            outputs.append(self._add(into, f"{subject}.{door.name}", shape, DTYPES[door.dtype]))
+            outputs.append(self._add(into, f"{subject}.{door.name}", shape, KERNEL_TYPES[door.dtype]))
         places = {**doors, **{door.name: place for door, place in zip(part.outputs, outputs, strict=True)}}
         assert set(places) == {door.name for door in (*part.inputs, *part.outputs)}, f"{name} has other doors"
-        self._steps.append(PartRun(part, profile_of(payload, part, batch=self._key.batch, dates=dates), places))
+        self._steps.append(PartRun(part, payload.profile(part, batch=self._key.batch, dates=dates), places))
         return outputs
 
     def _launch(

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from ...cache import cache_root
 from ...errors import PlanError
+from ...plan.archive_file import sums
 from ...plan.manifest import Member
 from ...plan.model import Label, Model
 from ...plan.payloads import AttentionWeights, EnginePayload, KernelPayload
@@ -93,7 +94,7 @@ def keep(
     *,
     kernels: tuple[KernelPayload, ...],
     attention: tuple[AttentionWeights, ...],
-    members: Mapping[str, bytes],
+    members: Mapping[str, bytes | Path],
 ) -> Source:
     """Keep what was built here; where that cannot be written, it is held in memory.
 
@@ -110,17 +111,24 @@ def keep(
     built = _Built(payload=payload, kernels=kernels, attention=attention, members=listed)
     with contextlib.suppress(OSError):
         _write(_root() / key, built, members)
-    views = {name: memoryview(content) for name, content in members.items()}
-    return Source(payload, kernels, attention, views.__getitem__, "built on this machine")
+    found = kept(key)
+    if found is not None:
+        return Source(payload, kernels, attention, found.member, "built on this machine")
+    views = {
+        name: memoryview(content.read_bytes() if isinstance(content, Path) else content)
+        for name, content in members.items()
+    }
+    return Source(payload, kernels, attention, views.__getitem__, "built on this machine, and not kept")
 
 
-def _write(folder: Path, built: _Built, members: Mapping[str, bytes]) -> None:
+def _write(folder: Path, built: _Built, members: Mapping[str, bytes | Path]) -> None:
     """The folder appears when it is complete."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     partial.mkdir(mode=0o700, parents=True)
     try:
         for name, content in members.items():
-            (partial / built.members[name].sha256).write_bytes(content)
+            to = partial / built.members[name].sha256
+            shutil.copyfile(content, to) if isinstance(content, Path) else to.write_bytes(content)
         (partial / _BUILT).write_text(built.model_dump_json(indent=1), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
