@@ -35,7 +35,7 @@ NATIVE_USERS = {"engine", "benchmarks", "tests"}
 EXCEPTION = ("engine/cli/export.py", "uperfuse.trainer.export")
 
 # What an extra brings is imported below these folders alone, and never by importing them.
-OPTIONAL = {"engine/build/": {"onnx", "nncf"}, "engine/backends/cuda/": {"pycuda"}}
+OPTIONAL = {"engine/build/": {"onnx", "google", "nncf"}, "engine/backends/cuda/": {"pycuda"}}
 
 IMPORT_NAMES = {"pyyaml": "yaml", "pillow": "PIL"}
 

@@ -103,11 +103,12 @@ def keep(
         payload: the engines.
         kernels: by architecture.
         attention: of series whose encoders are cut.
-        members: name -> content.
+        members: name -> content, or the file that holds it.
     """
-    listed = {
-        name: Member(size=len(content), sha256=hashlib.sha256(content).hexdigest()) for name, content in members.items()
-    }
+    listed = {}
+    for name, content in members.items():
+        size, _, sha256 = sums(content)
+        listed[name] = Member(size=size, sha256=sha256)
     built = _Built(payload=payload, kernels=kernels, attention=attention, members=listed)
     with contextlib.suppress(OSError):
         _write(_root() / key, built, members)
