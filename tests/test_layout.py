@@ -57,7 +57,7 @@ SURFACE = {
     "engine/backends": {"Backend", "Grid", "Known", "Residence", "select_backend"},
     "engine/backends/cpu": {"CpuBackend"},
     "engine/backends/cuda": {"CudaBackend"},
-    "engine/build": {"AttentionArrays", "FloatPart", "PartGraph"},
+    "engine/build": {"AttentionArrays", "FloatPart", "FloatParts", "PartGraph", "float_parts", "write_types"},
     "engine/cli": {"main"},
     "engine/demo": {"Agreement", "ClassAgreement", "DemoResult", "TaskResult", "run_demo"},
     "engine/launching": {
