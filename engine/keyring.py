@@ -116,6 +116,10 @@ class Keyring:
         """Name of a public key; None where the keyring does not have it."""
         return next((key.name for key in self.keys() if key.public == public), None)
 
+    def owns(self, name: str) -> bool:
+        """Whether a private half of that name lies here, sound or not."""
+        return self._path(check_name(name), ".key").exists()
+
     def trusted(self, plan: Plan) -> str | None:
         """Name of a key that signed a plan; None where nobody did whom the keyring knows."""
         names = {key.public: key.name for key in self.keys()}

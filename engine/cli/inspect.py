@@ -13,12 +13,14 @@ from rich.text import Text
 
 from ..errors import PlanError
 from ..plan import Plan
-from .plan_tables import members_table, plan_tables, size, titled
+from .payload_tables import known_keys, said_signers
+from .plan_tables import members_table, plan_tables
+from .tables import console as make_console
+from .tables import size, titled
 
 __all__ = ["register"]
 
 _WRONG = "not as listed"
-_WIDTH = 100  # where the output is not a terminal
 
 _PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan file.", show_default=False)]
 
@@ -31,16 +33,24 @@ def register(app: typer.Typer) -> None:
 
 def _inspect(
     plan: _PlanPath,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, hash and size as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest, hash, size and signers as JSON.")
+    ] = False,
 ) -> None:
     """Say what a plan takes, makes and holds. Members are not hashed; `verify` does that."""
     with Plan.open(plan) as opened:
         if as_json:
-            manifest = opened.manifest.model_dump(mode="json")
-            said = {"path": str(plan), "hash": opened.hash, "size": opened.size, "manifest": manifest}
+            names = known_keys().names
+            said = {
+                "path": str(plan),
+                "hash": opened.hash,
+                "size": opened.size,
+                "signed_by": [{"key": key.hex(), "name": names.get(key)} for key in opened.signed_by],
+                "manifest": opened.manifest.model_dump(mode="json"),
+            }
             typer.echo(json.dumps(said, indent=2))
         else:
-            _console().print(plan_tables(opened))
+            make_console().print(plan_tables(opened, known=known_keys()))
 
 
 def _verify(
@@ -49,7 +59,7 @@ def _verify(
     precision: Annotated[str, typer.Option(help="Precision of the repeated check.")] = "auto",
 ) -> None:
     """Hash every member anew, then repeat the check that was stored at export."""
-    console = _console()
+    console = make_console()
     with Plan.open(plan) as opened:
         _rehash(opened, console)
         stored = opened.manifest.check
@@ -70,7 +80,12 @@ def _rehash(plan: Plan, console: Console) -> None:
             f"{plan.path}: {len(wrong)} of {len(rows)} members are not what the manifest says:"
             f" {', '.join(wrong)}; fetch or export the plan again"
         )
-    console.print(Text(f"\nAll {len(rows)} members are what the manifest says.\nplan {plan.hash}"))
+    console.print(
+        Text(
+            f"\nAll {len(rows)} members are what the manifest says.\nplan {plan.hash}\nsigned by"
+            f" {said_signers(plan, known_keys())}"
+        )
+    )
 
 
 def _verdict(plan: Plan, name: str) -> str:
@@ -99,8 +114,3 @@ def _repeat_check(path: Path, *, device: str, precision: str, console: Console) 
     failed = [result.task for result in results if not result.passed]
     if failed:
         raise PlanError(f"{path}: the stored check failed for {', '.join(failed)}; export the plan again")
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)

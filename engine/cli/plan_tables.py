@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import date
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..plan.manifest import Manifest, Modality, Segment, SeriesFilter, Task
 from ..plan.plan import Plan
+from .payload_tables import KnownKeys, payload_sections, said_signers, signatures
+from .tables import count, pairs, size, table, titled
 
-__all__ = ["count", "members_table", "plan_tables", "size", "titled"]
+__all__ = ["members_table", "plan_tables"]
 
 _CLASS_COLUMNS = 2
 _HASH_DIGITS = 16
 
 
-def plan_tables(plan: Plan) -> Group:
-    """Everything that `uperfuse inspect` prints, in the order in which a user asks for it."""
-    return Group(*_sections(plan))
+def plan_tables(plan: Plan, *, known: KnownKeys | None = None) -> Group:
+    """Everything that `uperfuse inspect` prints, in the order in which a user asks for it.
+
+    Args:
+        plan: an open plan.
+        known: keys that have names; None for a keyring without any.
+    """
+    return Group(*_sections(plan, known or KnownKeys()))
 
 
-def _sections(plan: Plan) -> Iterator[RenderableType]:
+def _sections(plan: Plan, known: KnownKeys) -> Iterator[RenderableType]:
     manifest = plan.manifest
-    yield _head(plan)
+    yield _head(plan, known)
     yield titled("Modalities", _modalities(manifest))
     yield titled("Channels of the network", _channels(manifest))
     series = [modality for modality in manifest.modalities if modality.kind == "series"]
@@ -35,59 +41,25 @@ def _sections(plan: Plan) -> Iterator[RenderableType]:
     for task in manifest.tasks:
         yield titled(f"Classes of {task.name}", _classes(task))
     yield titled("Segments", _segments(manifest))
-    yield titled("Payloads", _payloads(manifest))
+    yield from payload_sections(manifest)
+    if plan.signed_by:
+        yield titled("Signatures", signatures(plan, known))
     if manifest.accuracy:
         yield titled("Measured at export, against PyTorch float32", _accuracy(manifest))
     rows = ((name, member.size, member.sha256[:_HASH_DIGITS]) for name, member in manifest.members.items())
     yield titled("Members", members_table(rows, verdict="SHA-256 begins with"))
 
 
-def titled(title: str, table: RenderableType) -> Group:
-    """A table under its title."""
-    return Group(Text(f"\n{title}", style="bold"), table)
-
-
-def size(octets: int) -> str:
-    """Bytes for people: `412.3 MB`."""
-    if octets < 1000:
-        return f"{octets} B"
-    value = float(octets)
-    for unit in ("kB", "MB"):
-        value /= 1000
-        if value < 999.95:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1000:.1f} GB"
-
-
-def count(number: int) -> str:
-    """A number of things for people: `88.1 M`."""
-    return f"{number / 1e6:.1f} M" if number >= 1_000_000 else f"{number:,}"
-
-
 def members_table(rows: Iterable[tuple[str, int, str]], *, verdict: str) -> Table:
     """Name and size of each member, and what is said of it under the title `verdict`."""
-    table = _table("Member", ">Size", verdict)
+    made = table("Member", ">Size", verdict)
     for name, octets, said in rows:
-        table.add_row(Text(name), size(octets), Text(said))
-    return table
+        made.add_row(Text(name), size(octets), Text(said))
+    return made
 
 
-def _table(*columns: str) -> Table:
-    """A table without frame; `>` before a title aligns the column to the right, `|` keeps it on one line."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="", show_edge=False)
-    for column in columns:
-        right, whole = column.startswith(">"), column[:1] in ">|"
-        table.add_column(
-            column.lstrip(">|"), justify="right" if right else "left", no_wrap=whole, overflow="fold", vertical="top"
-        )
-    return table
-
-
-def _head(plan: Plan) -> Group:
+def _head(plan: Plan, known: KnownKeys) -> Group:
     manifest = plan.manifest
-    parts = Table.grid(padding=(0, 2))
-    parts.add_column(style="dim", no_wrap=True)
-    parts.add_column(overflow="fold")
     parameters = sum(segment.parameters for segment in manifest.segments)
     gflop = sum(segment.gflop for segment in manifest.segments if segment.role != "absent")
     side_m = manifest.label_px * manifest.label_gsd_m
@@ -97,6 +69,7 @@ def _head(plan: Plan) -> Group:
     rows = [
         ("file", f"{plan.path.name}, {size(plan.size)}, schema {manifest.schema_version}"),
         ("hash", plan.hash),
+        ("signed by", said_signers(plan, known)),
         ("network", f"{manifest.encoder}, {manifest.decoder}; {fusion[manifest.fusion]}"),
         ("weights", f"{count(parameters)} parameters, {gflop:,.2f} GFLOP per tile" + _at_dates(manifest)),
         ("maps", f"{side}, following {manifest.base}"),
@@ -105,9 +78,7 @@ def _head(plan: Plan) -> Group:
         ("checkpoint", made.checkpoint_sha256),
         ("with", ", ".join(f"{tool} {version}" for tool, version in made.tools.items()) or "nothing said"),
     ]
-    for label, words in rows:
-        parts.add_row(label, Text(words))
-    return Group(Text(manifest.name, style="bold"), parts)
+    return Group(Text(manifest.name, style="bold"), pairs(rows))
 
 
 def _metres(value: float) -> str:
@@ -127,9 +98,9 @@ def _check(manifest: Manifest) -> str:
 
 
 def _modalities(manifest: Manifest) -> Table:
-    table = _table("|Modality", "|Kind", ">Tile", ">Pixel", "|Type", "|May be\nabsent", "Bands, in this order")
+    made = table("|Modality", "|Kind", ">Tile", ">Pixel", "|Type", "|May be\nabsent", "Bands, in this order")
     for modality in manifest.modalities:
-        table.add_row(
+        made.add_row(
             Text(modality.name),
             modality.kind,
             f"{modality.tile_px} px",
@@ -138,29 +109,29 @@ def _modalities(manifest: Manifest) -> Table:
             "yes" if modality.may_be_absent else "no",
             Text(" ".join(modality.bands)),
         )
-    return table
+    return made
 
 
 def _channels(manifest: Manifest) -> Table:
-    table = _table("|Modality", "|Channel", "Made from", ">Mean", ">Std")
+    made = table("|Modality", "|Channel", "Made from", ">Mean", ">Std")
     for modality in manifest.modalities:
         if all((c.name, c.minus, c.mean, c.std) == (c.band, None, 0.0, 1.0) for c in modality.channels):
             bands = " ".join(channel.band for channel in modality.channels)
-            table.add_row(Text(modality.name), "all", Text(f"{bands}, raw numbers"), "-", "-")
+            made.add_row(Text(modality.name), "all", Text(f"{bands}, raw numbers"), "-", "-")
             continue
         for place, channel in enumerate(modality.channels):
             source = channel.band if channel.minus is None else f"{channel.band} - {channel.minus}"
             name = modality.name if place == 0 else ""
-            table.add_row(Text(name), Text(channel.name), Text(source), f"{channel.mean:g}", f"{channel.std:g}")
-    return table
+            made.add_row(Text(name), Text(channel.name), Text(source), f"{channel.mean:g}", f"{channel.std:g}")
+    return made
 
 
 def _series(series: Iterable[Modality]) -> Table:
-    table = _table("|Modality", "|Days from", "|Seen in training", "Acquisitions used")
+    made = table("|Modality", "|Days from", "|Seen in training", "Acquisitions used")
     for modality in series:
         seen = "not said" if modality.days_seen is None else "day {} to {}".format(*modality.days_seen)
-        table.add_row(Text(modality.name), _day(modality.reference_day), seen, _used(modality.filter))
-    return table
+        made.add_row(Text(modality.name), _day(modality.reference_day), seen, _used(modality.filter))
+    return made
 
 
 def _day(month_day: str | None) -> str:
@@ -199,13 +170,13 @@ def _classes(task: Task) -> Table:
 
 
 def _segments(manifest: Manifest) -> Table:
-    table = _table("Segment", "Inputs", ">Parameters", ">GFLOP", ">Size")
+    made = table("Segment", "Inputs", ">Parameters", ">GFLOP", ">Size")
     for segment in manifest.segments:
         stored = manifest.members[segment.member].size
-        table.add_row(
+        made.add_row(
             Text(segment.name), _inputs(segment), count(segment.parameters), f"{segment.gflop:,.2f}", size(stored)
         )
-    return table
+    return made
 
 
 def _inputs(segment: Segment) -> Text:
@@ -217,25 +188,10 @@ def _inputs(segment: Segment) -> Text:
     return Text(f"{first.name} [{shape}]{more}")
 
 
-def _payloads(manifest: Manifest) -> Table:
-    """What each kind of machine finds in the plan."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for folder, label in (("segments", "ONNX"), ("tensorrt", "TensorRT"), ("kernels", "kernels")):
-        paths = [name.split("/") for name in manifest.members if name.startswith(f"{folder}/")]
-        octets = sum(member.size for name, member in manifest.members.items() if name.startswith(f"{folder}/"))
-        targets = sorted({path[1] for path in paths if len(path) > 2})
-        files = f"{len(paths)} file" + ("s" if len(paths) > 1 else "")
-        where = f"for {', '.join(targets)}" if targets else "for any machine"
-        grid.add_row(label, Text(f"{files}, {size(octets)}, {where}" if paths else "none"))
-    return grid
-
-
 def _accuracy(manifest: Manifest) -> Table:
-    table = _table("|Task", "Back end", "|Precision", "Tiles", ">Relative error", ">Same class")
+    made = table("|Task", "Back end", "|Precision", "Tiles", ">Relative error", ">Same class")
     for entry in manifest.accuracy:
-        table.add_row(
+        made.add_row(
             Text(entry.task),
             Text(entry.backend),
             entry.precision,
@@ -243,4 +199,4 @@ def _accuracy(manifest: Manifest) -> Table:
             f"{entry.relative_error:.1e}",
             f"{entry.argmax_equal:.3%}",
         )
-    return table
+    return made

@@ -53,8 +53,7 @@ def payload_members(manifest: Manifest) -> Iterator[tuple[str, str]]:
             for member in (kernel.record, kernel.cubin, kernel.ptx):
                 yield member, f"a kernel of sm_{payload.capability}"
     for weights in manifest.attention:
-        for member in weights.model_dump(exclude={"series", "period"}).values():
-            yield member, f"the attention of {weights.series}"
+        yield from ((member, f"the attention of {weights.series}") for member in weights.arrays.values())
     if manifest.quantised is not None:
         yield from ((member, f"quantised {name}") for name, member in manifest.quantised.segments.items())
 

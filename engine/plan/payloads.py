@@ -228,6 +228,11 @@ class AttentionWeights(Model):
     embed: Label
     embed_bias: Label
 
+    @property
+    def arrays(self) -> dict[str, str]:
+        """Name of a parameter -> its member."""
+        return self.model_dump(exclude={"series", "period"})
+
 
 class QuantisedPayload(Model):
     """The plan's segments again with 8-bit products, for the processor.

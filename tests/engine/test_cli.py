@@ -20,7 +20,7 @@ def test_version():
 
 def test_help_lists_every_command():
     said = run("--help").stdout
-    assert all(f" {command} " in said for command in ("export", "inspect", "verify", "predict", "demo"))
+    assert all(f" {command} " in said for command in ("export", "inspect", "verify", "sign", "keys", "predict", "demo"))
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "predict"])

@@ -195,6 +195,7 @@ def with_payloads(manifest: Manifest) -> Manifest:
             "precision": "int8",
             "parts": parts_of(manifest, "sm_90-tensorrt-11.4.0-int8", short="bfloat16", cut=bool(series)),
             "float_layers": ("encoder/stem/conv", "encoder/stages.0/mlp"),
+            "verified": Verified(machine="H100", agreement=agreement),
         }
     )
     tree = manifest.model_dump()

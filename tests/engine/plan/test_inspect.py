@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from typer.testing import CliRunner
@@ -17,11 +19,24 @@ from typer.testing import CliRunner
 from uperfuse.engine import Engine
 from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.cli.inspect import register
-from uperfuse.engine.cli.plan_tables import count, plan_tables, size
+from uperfuse.engine.cli.payload_tables import KnownKeys
+from uperfuse.engine.cli.plan_tables import plan_tables
+from uperfuse.engine.cli.tables import count, size
 from uperfuse.engine.errors import PlanError
-from uperfuse.engine.plan import Manifest, Plan, write_plan
+from uperfuse.engine.keyring import Keyring
+from uperfuse.engine.plan import Manifest, Plan, sign_plan, write_plan
 
-from .examples import AERIAL, COVER, DEM, S1, S2, a_manifest, members_of
+from .examples import AERIAL, COVER, DEM, S1, S2, a_manifest, members_of, with_payloads
+
+STRANGER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+STRANGE = STRANGER.public_key().public_bytes_raw().hex()
+
+
+@pytest.fixture(autouse=True)
+def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keyring:
+    """The user's keyring, empty."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return Keyring.open()
 
 
 @pytest.fixture
@@ -38,10 +53,17 @@ def _write(path: Path, modalities: tuple[str, ...] = (AERIAL, DEM, S2, S1)) -> P
     return path
 
 
-def _printed(path: Path, width: int = 100) -> list[str]:
+def _write_full(path: Path, modalities: tuple[str, ...] = (AERIAL, DEM, S2, S1)) -> Path:
+    """A plan with every kind of payload, signed by a stranger."""
+    manifest = with_payloads(a_manifest(modalities))
+    write_plan(path, manifest, members_of(manifest), sign_with=[STRANGER])
+    return path
+
+
+def _printed(path: Path, width: int = 100, known: KnownKeys | None = None) -> list[str]:
     console = Console(width=width, file=io.StringIO(), color_system=None)
     with Plan.open(path) as plan:
-        console.print(plan_tables(plan))
+        console.print(plan_tables(plan, known=known))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -64,7 +86,11 @@ def test_inspect_prints_what_a_user_wants_to_know(tmp_path: Path, app: typer.Typ
         "0 building #db0e9a 2 vigne, cultivée #660082",
         "1 water #1553ae 3 undefined (ignored) #000000",
         "encoder:SENTINEL2_TS pixels [B, T, 10, 10, 10], days, mask 12,345 0.25 180 B",
-        "TensorRT 1 file, 123.5 kB, for sm87-trt10.3-fp16",
+        "ONNX 7 segments, 1.3 kB, for any machine",
+        "TensorRT none",
+        "kernels none",
+        "of no use 2 files, 123.5 kB",
+        "signed by nobody",
         "AERIAL_LABEL-COSIA OpenVINO CPU float32 4 random tiles 1.3e-06 100.000%",
         f"segments/absent:DEM_ELEV.onnx 125 B {sha}",
         "made 2026-01-31T12:00:00Z from example.safetensors",
@@ -74,12 +100,80 @@ def test_inspect_prints_what_a_user_wants_to_know(tmp_path: Path, app: typer.Typ
     assert any("15 May day -130 to 228 95 % of pixels with cloud <= 1 %" in line for line in lines)
 
 
+def test_inspect_prints_what_each_kind_of_machine_finds(tmp_path: Path, app: typer.Typer) -> None:
+    path = _write_full(tmp_path / "a.plan")
+    outcome = CliRunner().invoke(app, ["inspect", str(path)])
+    assert outcome.exit_code == 0, outcome.exception
+    text = " ".join(outcome.stdout.split())
+    with Plan.open(path) as plan:
+        members = plan.manifest.members
+        engines = [part.member for engine in plan.manifest.engines for part in engine.parts]
+    agreement = "; ".join(
+        f"{task}: same class 99.950%, mIoU 99.91, relative error 2.0e-03" for task in (COVER, "ALL_LABEL-LPIS")
+    )
+    targets = "sm_87-tensorrt-10.3.0-fp16, rtx-1.7.1.116-float32, sm_90-tensorrt-11.4.0-int8"
+    for words in [
+        "signed by 1 key that the keyring does not hold",
+        f"TensorRT 22 engines, {size(sum(members[name].size for name in engines))}, for {targets}",
+        "for sm_87, sm_90 attention 14 files,",
+        "of SENTINEL2_TS, SENTINEL1-ASC_TS 8 bits 1 segment, 276 B, for the processor of no use 1 file, 0 B",
+        "Engines sm_87-tensorrt-10.3.0-fp16 runs on sm_87, with tensorrt 10.3.0 or later computes in fp16 "
+        "shapes 1 or 4 tiles at a time, 16 or 32 dates parts 8 engines, 2.6 kB series cut at the kernels "
+        f"built on Orin verified on Orin; {agreement} Engines rtx",
+        "runs on any GPU that it supports, with tensorrt_rtx 1.7.1.116 computes in float32 "
+        "shapes 1 tile at a time, 16 or 32 dates parts 6 engines, 1.6 kB series whole, without kernels "
+        "built on a machine without a GPU verified not yet; done when it is first loaded on a GPU Engines",
+        "computes in int8 shapes 1 or 4 tiles at a time, 16 or 32 dates parts 8 engines, 2.7 kB "
+        "series cut at the kernels stayed float 2 layers built on H100 verified on H100;",
+        "sm_87 classify, prepare 950 B sm_90 classify, prepare 995 B",
+        "segments encoder:AERIAL_RGBI weights 12,000 in 8 bits stayed float 1 layer "
+        f"limit mIoU may drop by 0.5 points measured {agreement} size 1 file, 276 B",
+        f"Public key In the keyring as {'─' * 83} {STRANGE} -",
+    ]:
+        assert words in text, words
+
+
+def test_signers_have_the_names_of_the_keyring(tmp_path: Path, app: typer.Typer, keyring: Keyring) -> None:
+    path = _write_full(tmp_path / "a.plan", (AERIAL,))
+    sign_plan(path, keyring.machine_key())
+    made = keyring.new("agency")
+    sign_plan(path, keyring.private_key("agency"))
+    lines = [" ".join(line.split()) for line in CliRunner().invoke(app, ["inspect", str(path)]).stdout.splitlines()]
+    assert f"{made.public.hex()} agency" in lines
+    assert f"{STRANGE} -" in lines
+    (signed,) = (line for line in lines if line.startswith("signed by"))
+    assert sorted(signed.removeprefix("signed by ").split(", ")) == [
+        "1 key that the keyring does not hold", "agency", "machine",
+    ]  # fmt: skip
+    said = json.loads(CliRunner().invoke(app, ["inspect", "--json", str(path)]).stdout)["signed_by"]
+    assert {entry["key"]: entry["name"] for entry in said} == {
+        key.public.hex(): key.name for key in (*keyring.keys(),)
+    } | {STRANGE: None}
+
+
+def test_a_plan_is_shown_where_the_keyring_cannot_be_believed(
+    tmp_path: Path, app: typer.Typer, keyring: Keyring
+) -> None:
+    path = _write_full(tmp_path / "a.plan", (AERIAL,))
+    keyring.machine_key()
+    keyring.folder.chmod(0o777)
+    outcome = CliRunner().invoke(app, ["inspect", str(path)])
+    assert outcome.exit_code == 0
+    text = " ".join(outcome.stdout.split())
+    assert "signed by 1 key, and whose is not known: " in text
+    assert "may be written by others" in text
+    assert f"{STRANGE} -" in text
+
+
 @pytest.mark.parametrize("modalities", [(AERIAL,), (AERIAL, DEM, S2, S1), (S2, S1)])
 @pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("write", [_write, _write_full])
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_broken(
-    tmp_path: Path, modalities: tuple[str, ...], width: int
+    tmp_path: Path, write: Callable[..., Path], modalities: tuple[str, ...], width: int
 ) -> None:
-    lines = _printed(_write(tmp_path / "a.plan", modalities), width)
+    known = KnownKeys({bytes.fromhex(STRANGE): "a-rather-long-name-for-a-key"})
+    lines = _printed(write(tmp_path / "a.plan", modalities), width, known)
+    assert sum(line.startswith(STRANGE) for line in lines) == (write is _write_full)
     assert max(map(len, lines)) <= width
     assert all(any(f"{name} " in line for line in lines) for name in modalities)
     assert sum("12,345" in line for line in lines) == len(a_manifest(modalities).segments)
@@ -117,6 +211,7 @@ def test_json_holds_everything(tmp_path: Path, app: typer.Typer) -> None:
     with Plan.open(path) as plan:
         assert Manifest.model_validate_json(json.dumps(said["manifest"]), strict=True) == plan.manifest
         assert (said["hash"], said["size"], said["path"]) == (plan.hash, plan.size, str(path))
+        assert said["signed_by"] == []
 
 
 def test_sizes_and_counts_for_people() -> None:
@@ -202,6 +297,7 @@ def test_verify_repeats_the_stored_check(runnable: Path, app: typer.Typer) -> No
     outcome = CliRunner().invoke(app, ["verify", str(runnable / "sound.plan"), *options])
     assert outcome.exit_code == 0, outcome.exception
     assert "All 3 members are what the manifest says.\nplan " in outcome.stdout
+    assert "\nsigned by nobody\n" in outcome.stdout
     assert "passed" in outcome.stdout
 
     outcome = CliRunner().invoke(app, ["verify", str(runnable / "spoilt.plan"), *options])
