@@ -32,7 +32,6 @@ __all__ = [
     "Runtime",
     "Shape",
     "TensorRT",
-    "dtypes",
 ]
 
 Dims = Iterable[int]
@@ -317,9 +316,3 @@ class TensorRT(Protocol):
     TensorFormat: TensorFormats
     TensorIOMode: TensorIOModes
     TensorLocation: TensorLocations
-
-
-def dtypes(trt: TensorRT) -> dict[str, Enumerator]:
-    """TensorRT's types by the names that doors give them."""
-    types = trt.DataType
-    return {"float32": types.FLOAT, "float16": types.HALF, "bfloat16": types.BF16}

@@ -72,6 +72,9 @@ SINCE: Mapping[str, Mapping[str, Version]] = {
     "NetworkDefinitionCreationFlag": _BUILDERS,
     "OnnxParser": _BUILDERS,
     "ParserError": _BUILDERS,
+    # they tell the format of a tensor, and have no name for it
+    "ICudaEngine.get_tensor_format": _BUILDERS,
+    "TensorFormat": _BUILDERS,
     # TensorRT-RTX times nothing when it builds: its timing cache does nothing, and asks for a GPU
     "ITimingCache": _TENSORRT,
     "IBuilderConfig.create_timing_cache": _TENSORRT,

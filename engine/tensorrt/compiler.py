@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Protocol
 
 from ..errors import BackendError
 from ..plan.payloads import Door
-from .api import Builder, Enumerator, IBuilderConfig, INetworkDefinition, ITensor, ITimingCache, Shape, TensorRT, dtypes
+from .api import Builder, Enumerator, IBuilderConfig, INetworkDefinition, ITimingCache
+from .doors import compare_network
 from .flavour import Flavour
 from .messages import Heard, attempt, messages_of
 from .monitor import Interruption, Progress, interruptible, make_monitor
@@ -166,7 +166,7 @@ class Compiler:
             ("takes", graph.inputs, [network.get_input(index) for index in range(network.num_inputs)]),
             ("gives", graph.outputs, [network.get_output(index) for index in range(network.num_outputs)]),
         ):
-            _compare(graph.name, end, doors, tensors, trt)
+            compare_network(graph.name, end, doors, tensors, flavour=self._flavour)
         return network
 
     def _configure(self, graph: Graph, profiles: Sequence[Profile], heard: Heard) -> IBuilderConfig:
@@ -229,25 +229,6 @@ def _find_capability(flavour: Flavour, capability: int) -> Enumerator:
             f"{', '.join(str(each / 10) for each in there)}; build with tensorrt on the board itself"
         )
     return found
-
-
-def _compare(part: str, end: str, doors: Sequence[Door], tensors: Sequence[ITensor], trt: TensorRT) -> None:
-    """Compare the doors of a network with those that its part lists."""
-    names = {int(value): name for name, value in dtypes(trt).items()}
-    listed = [
-        (door.name, door.dtype, tuple(-1 if isinstance(axis, str) else axis for axis in door.shape)) for door in doors
-    ]
-    found = [(each.name, names.get(int(each.dtype), str(each.dtype)), tuple(each.shape)) for each in tensors]
-    for got, expected in zip_longest(found, listed):
-        if got is None or expected is None or not _same_door(got, expected, exact=end == "takes"):
-            raise BackendError(f"the graph of {part} {end} {got}, its part lists {expected}; export the plan again")
-
-
-def _same_door(got: tuple[str, str, Shape], expected: tuple[str, str, Shape], *, exact: bool) -> bool:
-    """Whether a tensor is what a door says; the size of an output that TensorRT cannot foretell is -1, too."""
-    if got[:2] != expected[:2] or len(got[2]) != len(expected[2]):
-        return False
-    return all(here == there or (here == -1 and not exact) for here, there in zip(got[2], expected[2], strict=True))
 
 
 def _listing(heard: Heard) -> tuple[str, ...]:

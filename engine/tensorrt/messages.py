@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-from .api import Enumerator, ILogger
+from .api import Enumerator, ILogger, TensorRT
 from .flavour import Flavour
 
 __all__ = ["Heard", "Messages", "attempt", "messages_of"]
@@ -79,16 +79,16 @@ class Messages:
                     kept.append(text)
 
 
-_MESSAGES: dict[str, Messages] = {}
+_MESSAGES: dict[TensorRT, Messages] = {}
 _LOCK = threading.Lock()
 
 
 def messages_of(flavour: Flavour) -> Messages:
     """The one logger of a module, made when it is first asked for."""
     with _LOCK:
-        if flavour.package not in _MESSAGES:
-            _MESSAGES[flavour.package] = Messages(flavour)
-        return _MESSAGES[flavour.package]
+        if flavour.module not in _MESSAGES:
+            _MESSAGES[flavour.module] = Messages(flavour)
+        return _MESSAGES[flavour.module]
 
 
 def attempt(heard: Heard, call: Callable[[], Result]) -> Result | None:

@@ -23,7 +23,8 @@ _CAUSES = (
         "was built for another kind of GPU",
     ),
     (r"[Pp]latform", "was built on another platform"),
-    (r"[Ll]ean runtime|host code", "needs the lean runtime that it was built with"),
+    (r"stub loadRunner", "is not version-compatible, and this runtime takes no other"),
+    (r"[Ll]ean runtime|host code", "carries a lean runtime, which is code that this process did not say it trusts"),
     (r"magic|kMAGIC_TAG|[Ss]erialization assertion", "is damaged"),
 )
 _MEMORY = re.compile(r"out of memory|outofmemory|memory allocation|failed_allocation|insufficient.*memory", re.I)

@@ -11,7 +11,7 @@ from ..errors import BackendError
 from ..plan.payloads import Part
 from .api import ICudaEngine, IExecutionContext
 from .context import Context
-from .engine_doors import check_engine, output_shapes, profile_shapes
+from .doors import check_engine, output_shapes, profile_shapes
 from .flavour import Flavour
 from .messages import Messages, attempt, messages_of
 from .refusals import BUILD_AGAIN, explain_refusal, remedy

@@ -1,16 +1,55 @@
-"""Whether an engine is what the plan says: names, types and shapes of its doors."""
+"""Whether a network or an engine is what the plan says: names, types and shapes of its doors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from ..errors import BackendError
 from ..plan.payloads import Door, Part
-from .api import ICudaEngine, Shape, dtypes
+from .api import Enumerator, ICudaEngine, ITensor, Shape, TensorRT
 from .flavour import Flavour
 from .refusals import BUILD_AGAIN
 
-__all__ = ["check_engine", "output_shapes", "profile_shapes"]
+__all__ = ["check_engine", "compare_network", "dtypes", "output_shapes", "profile_shapes"]
+
+
+def dtypes(trt: TensorRT) -> dict[str, Enumerator]:
+    """TensorRT's types by the names that doors give them."""
+    types = trt.DataType
+    return {"float32": types.FLOAT, "float16": types.HALF, "bfloat16": types.BF16}
+
+
+def compare_network(
+    part: str, end: str, doors: Sequence[Door], tensors: Sequence[ITensor], *, flavour: Flavour
+) -> None:
+    """Compare the inputs or outputs of a network with those that its part lists.
+
+    Args:
+        part: name of the part.
+        end: "takes" or "gives".
+        doors: that are listed.
+        tensors: that are there, in order.
+        flavour: of the network.
+
+    Raises:
+        BackendError: they differ.
+    """
+    names = {int(value): name for name, value in dtypes(flavour.module).items()}
+    listed = [
+        (door.name, door.dtype, tuple(-1 if isinstance(axis, str) else axis for axis in door.shape)) for door in doors
+    ]
+    found = [(each.name, names.get(int(each.dtype), str(each.dtype)), tuple(each.shape)) for each in tensors]
+    for got, expected in zip_longest(found, listed):
+        if got is None or expected is None or not _same_door(got, expected, exact=end == "takes"):
+            raise BackendError(f"the graph of {part} {end} {got}, its part lists {expected}; export the plan again")
+
+
+def _same_door(got: tuple[str, str, Shape], expected: tuple[str, str, Shape], *, exact: bool) -> bool:
+    """Whether a tensor is what a door says; the size of an output that TensorRT cannot foretell is -1, too."""
+    if got[:2] != expected[:2] or len(got[2]) != len(expected[2]):
+        return False
+    return all(here == there or (here == -1 and not exact) for here, there in zip(got[2], expected[2], strict=True))
 
 
 def check_engine(engine: ICudaEngine, part: Part, *, profiles: int, flavour: Flavour) -> None:
@@ -54,7 +93,7 @@ def check_engine(engine: ICudaEngine, part: Part, *, profiles: int, flavour: Fla
 
 def _check_place(engine: ICudaEngine, part: Part, door: Door, *, flavour: Flavour) -> None:
     trt = flavour.module
-    linear = all(
+    linear = not flavour.has("TensorFormat") or all(
         int(engine.get_tensor_format(door.name, profile)) == int(trt.TensorFormat.LINEAR)
         for profile in range(engine.num_optimization_profiles)
     )

@@ -1,0 +1,7 @@
+"""Stands in for the package `tensorrt_lean`; see `tensorrt_standin`."""
+
+from __future__ import annotations
+
+from tensorrt_standin import offer
+
+globals().update(offer(__name__))

@@ -1,0 +1,99 @@
+"""Runs a typed ONNX graph on the CPU in float32, with its doors in the types that it declares."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino as ov
+from numpy.typing import NDArray
+
+from .values import DataType
+
+__all__ = ["Tensor", "doors", "output_shapes", "read", "run"]
+
+Tensor = tuple[str, DataType, tuple[int, ...]]
+"""Name, type, and shape with -1 for what varies."""
+
+_TYPES = {
+    onnx.TensorProto.FLOAT: DataType.FLOAT,
+    onnx.TensorProto.FLOAT16: DataType.HALF,
+    onnx.TensorProto.BFLOAT16: DataType.BF16,
+}
+_LOCK = threading.Lock()
+
+
+def doors(model: onnx.ModelProto) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and outputs of a graph."""
+    weights = {each.name for each in model.graph.initializer}
+    return (
+        [_tensor(each) for each in model.graph.input if each.name not in weights],
+        [_tensor(each) for each in model.graph.output],
+    )
+
+
+def read(model: bytes) -> ov.Model:
+    """The graph as OpenVINO has it; RuntimeError where it does not know an operation."""
+    return _core().read_model(model)
+
+
+def output_shapes(model: bytes, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Shapes that come out for shapes that go in."""
+    compiled = _compile(model, _frozen(shapes))
+    return {port.get_any_name(): tuple(port.shape) for port in compiled.outputs}
+
+
+def run(
+    model: bytes, inputs: Mapping[str, NDArray[np.uint8]], *, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, bytes]:
+    """Run a graph on raw bytes.
+
+    Args:
+        model: ONNX.
+        inputs: name -> its bytes.
+        shapes: name -> its shape.
+
+    Returns:
+        Bytes of each output.
+    """
+    with _LOCK:
+        compiled = _compile(model, _frozen(shapes))
+        request = compiled.create_infer_request()
+        for port in compiled.inputs:
+            name = port.get_any_name()
+            tensor = ov.Tensor(port.element_type, port.shape)
+            _bytes(tensor)[:] = inputs[name]
+            request.set_tensor(name, tensor)
+        request.infer()
+        names = [port.get_any_name() for port in compiled.outputs]
+        return {name: _bytes(request.get_tensor(name)).tobytes() for name in names}
+
+
+def _bytes(tensor: ov.Tensor) -> NDArray[np.uint8]:
+    return np.asarray(tensor.data).reshape(-1).view(np.uint8)
+
+
+def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+    kind = value.type.tensor_type
+    shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in kind.shape.dim)
+    return value.name, _TYPES[kind.elem_type], shape
+
+
+def _frozen(shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    return ov.Core()
+
+
+@lru_cache(maxsize=256)
+def _compile(model: bytes, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Any:
+    graph = read(model)
+    graph.reshape({name: list(shape) for name, shape in shapes})
+    return _core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
