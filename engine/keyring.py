@@ -30,6 +30,8 @@ __all__ = ["MACHINE", "Key", "Keyring"]
 MACHINE = "machine"
 """Name of the key that `uperfuse build` signs with: made on first use, without a passphrase, handed to nobody."""
 
+_LONGEST_PASSPHRASE = 200
+
 
 @dataclass(frozen=True)
 class Key:
@@ -133,11 +135,15 @@ class Keyring:
             passphrase: without which the private half cannot be used; None for none.
 
         Raises:
-            KeyringError: the name is taken or no name, or the key cannot be written.
+            KeyringError: the name is taken or no name, the passphrase is none, or the key cannot be written.
         """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         self._check_free(name)
+        if passphrase is not None and not 1 <= len(passphrase) <= _LONGEST_PASSPHRASE:
+            raise KeyringError(
+                f"passphrase of {len(passphrase)} characters, expected 1 to {_LONGEST_PASSPHRASE}; choose another"
+            )
         return self._store(name, Ed25519PrivateKey.generate(), passphrase=passphrase)
 
     def add(self, source: str | os.PathLike[str], *, name: str | None = None) -> Key:

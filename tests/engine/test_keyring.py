@@ -80,6 +80,15 @@ def test_a_passphrase_is_asked_for_and_must_be_right(keyring: Keyring) -> None:
     keyring.private_key("open", ask=lambda: pytest.fail("was asked"))
 
 
+@pytest.mark.parametrize("passphrase", ["", "x" * 201])
+def test_a_passphrase_that_would_be_none_is_refused(keyring: Keyring, passphrase: str) -> None:
+    with pytest.raises(KeyringError, match=r"passphrase of (0|201) characters, expected 1 to 200"):
+        keyring.new("me", passphrase=passphrase)
+    assert keyring.keys() == ()
+    keyring.new("me", passphrase="é" * 200)
+    keyring.private_key("me", ask=lambda: "é" * 200)
+
+
 def test_the_private_half_is_plain_pkcs8(keyring: Keyring) -> None:
     made = keyring.new("me")
     loaded = serialization.load_pem_private_key((keyring.folder / "me.key").read_bytes(), None)
