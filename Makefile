@@ -9,19 +9,21 @@ RUNTIME_VENV := .venv-runtime
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard csrc/*)
 PACKAGES := engine kernels trainer
 PYTHON_FILES := engine kernels trainer benchmarks tests conftest.py
+CPP_FILES := $(wildcard csrc/*.cpp csrc/*.h tests/simulated_cuda/driver/*.cpp tests/simulated_cuda/driver/*.h)
+SIMULATED_CUDA := build/simulated_cuda/installed
 
 .PHONY: demo test check types bench format clean
 
 demo: $(RUNTIME_VENV)/installed
 	$(RUNTIME_VENV)/bin/uperfuse demo models/uperfuse-small.plan --out out/demo
 
-test: $(VENV)/installed
+test: $(VENV)/installed $(SIMULATED_CUDA)
 	$(BIN)/python -m pytest
 
 check: $(VENV)/installed types
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/ruff format --check $(PYTHON_FILES)
-	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 # mypy meets the packages under their installed names through links.
@@ -38,7 +40,7 @@ bench: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix $(PYTHON_FILES)
 	$(BIN)/ruff format $(PYTHON_FILES)
-	$(BIN)/clang-format -i csrc/*.cpp csrc/*.h
+	$(BIN)/clang-format -i $(CPP_FILES)
 
 clean:
 	rm -rf $(VENV) $(RUNTIME_VENV) build dist out
@@ -48,6 +50,11 @@ $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# A CUDA driver that runs on the host and PyCUDA on top of it, for tests. PyCUDA takes minutes, once.
+$(SIMULATED_CUDA): $(VENV)/installed tests/simulated_cuda/build.py $(wildcard tests/simulated_cuda/driver/*)
+	$(BIN)/python -m tests.simulated_cuda.build
 	touch $@
 
 # What a user installs: no PyTorch.

@@ -1,0 +1,33 @@
+"""What tests on the simulated driver may use. Each file runs in a process of its own: see `test_simulated_cuda.py`."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from tests.simulated_cuda import control
+
+
+@pytest.fixture
+def cuda() -> Iterator[ModuleType]:
+    """The simulation, as if the process had just begun; after the test nothing is wrong and nothing is left."""
+    control.reset()
+    yield control
+    gc.collect()
+    control.assert_clean()
+
+
+@pytest.fixture
+def gpu(cuda: ModuleType) -> Iterator[ModuleType]:
+    """`pycuda.driver` with the primary context current on this thread."""
+    import pycuda.driver as driver
+
+    driver.init()
+    context = driver.Device(0).retain_primary_context()
+    context.push()
+    yield driver
+    gc.collect()
+    context.detach()
