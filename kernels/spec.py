@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..engine.launching import names
+from ..engine.launching import KernelRequest, names, variant_name
 
 __all__ = ["Configuration", "KernelSpec", "Pointer", "Scalar", "Variant"]
 
@@ -56,14 +56,15 @@ class Variant:
     types: Mapping[str, str]
     constants: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, request: KernelRequest) -> Variant:
+        """The form that is asked for."""
+        return cls(request.types, request.constants)
+
     @property
     def name(self) -> str:
         """Short and unique among a kernel's variants: `bf16_C128`."""
-        # C0 = 128 is C0-128, not C0128
-        joined = (
-            f"{name}-{value}" if name[-1].isdigit() else f"{name}{value}" for name, value in self.constants.items()
-        )
-        return "_".join([*self.types.values(), *joined])
+        return variant_name(self.types, self.constants)
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Classify:
-    """Logits at a quarter of the tile to its labels."""
+    """Logits at a quarter of the tile, and its void mask, to its labels."""
 
     kernel: ClassVar[str] = "classify"
     form: ClassVar[str] = ""
@@ -231,5 +231,7 @@ class Classify:
     def make(self, draw: Draw) -> Call:
         """The call."""
         logits = draw.normal(1, self.classes, self.side, self.side, scale=4)
-        resize = Resize((self.scale * self.side,) * 2, align_corners=True)
-        return Call(classify, classify_reference.classify, (logits,), {"resizes": [resize]})
+        px = self.scale * self.side
+        void = draw.integers(1, px, px, end=2, dtype=torch.uint8)
+        keywords = {"resizes": [Resize((px, px), align_corners=True)], "void": void}
+        return Call(classify, classify_reference.classify, (logits,), keywords)

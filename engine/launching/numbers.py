@@ -14,6 +14,7 @@ __all__ = [
     "attention_numbers",
     "classify_block",
     "classify_numbers",
+    "classify_room",
     "resize_steps",
 ]
 
@@ -92,13 +93,27 @@ def classify_numbers(
     return numbers | {"scale_y1": second.scale(0), "scale_x1": second.scale(1), "centre1": second.centre}
 
 
+def classify_room(dtype: str, *, steps: int) -> tuple[int, int]:
+    """Rows and columns of logits that one program of `classify` has room for.
+
+    At a quarter of the map's size they serve 64 pixels each way, of which 32 logits and the two beside them are read.
+    Of float32, where logits weigh more beside the map's two bytes per pixel, twice as many columns keep what
+    neighbours read twice below 15 %.
+
+    Args:
+        dtype: of the logits, by Triton's names.
+        steps: how many resizes there are.
+    """
+    return 32, 64 if dtype == "fp32" and steps == 1 else 32
+
+
 def classify_block(
     room_yx: tuple[int, int], *, steps: int, logits_yx: tuple[int, int], map_yx: tuple[int, int]
 ) -> tuple[int, int]:
     """Rows and columns of the map that one program of `classify` owns, so that it has room for what they read.
 
     Args:
-        room_yx: rows and columns of logits that a program has room for.
+        room_yx: rows and columns of logits that a program has room for, of `classify_room`.
         steps: how many resizes there are.
         logits_yx: rows and columns of the logits.
         map_yx: rows and columns of the map.

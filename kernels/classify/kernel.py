@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import triton
 import triton.language as tl
 
+from ...engine.launching import classify_room
 from ..spec import Configuration, KernelSpec, Pointer, Scalar, Variant
 
-__all__ = ["FORWARD", "source_shape"]
+__all__ = ["FORWARD"]
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _VOID = tl.constexpr(255)
@@ -116,10 +117,10 @@ def _resized(
     return label, total
 
 
-@triton.jit(do_not_specialize=["B", "K", "YL", "XL", "Y1", "X1", "Y", "X"])
+@triton.jit(do_not_specialize=["B", "K", "YL", "XL", "Y1", "X1", "Y", "X", "VOIDS"])
 def classify(
-    logits, labels, confidence, broken,
-    B, K, YL, XL, Y1, X1, Y, X, scale_y0, scale_x0, centre0, scale_y1, scale_x1, centre1,
+    logits, void, labels, confidence, broken,
+    B, K, YL, XL, Y1, X1, Y, X, VOIDS, scale_y0, scale_x0, centre0, scale_y1, scale_x1, centre1,
     STEPS: tl.constexpr, ALIGNED: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr, SY: tl.constexpr, SX: tl.constexpr,
 ):  # fmt: skip
     """TY x TX pixels of the map, one class after the other."""
@@ -141,30 +142,23 @@ def classify(
             logits + b * K * YL * XL, K, YL, XL, Y1, X1, Y, X, y, x,
             scale_y0, scale_x0, centre0, scale_y1, scale_x1, centre1, best, label, total, STEPS, SY, SX,
         )  # fmt: skip
-    good = total == total
+    finite = total == total
+    found = tl.where(finite, label, _VOID).to(tl.uint8)
+    percent = tl.where(finite, 100.0 / total + 0.5, _VOID).to(tl.int32).to(tl.uint8)
     place = y[:, None] * X + x[None, :]
-    tl.store(labels + b * Y * X + place, tl.where(good, label, _VOID).to(tl.uint8), mask=inside)
-    percent = tl.where(good, 100.0 / total + 0.5, _VOID)
-    tl.store(confidence + b * Y * X + place, percent.to(tl.int32).to(tl.uint8), mask=inside)
+    # what is void is said where the maps are stored, 16 pixels of a row at a time
+    seen = tl.load(void + b * Y * X + place, mask=inside & (VOIDS != 0), other=0) == 0
+    tl.store(labels + b * Y * X + place, tl.where(seen, found, _VOID), mask=inside)
+    tl.store(confidence + b * Y * X + place, tl.where(seen, percent, _VOID), mask=inside)
     # in float32, which is exact here: the compiler takes a sum of bits through local memory
-    lost = tl.sum(tl.sum(tl.where(inside & ~good, 1.0, 0.0), axis=1), axis=0)
+    lost = tl.sum(tl.sum(tl.where(inside & seen & (percent == _VOID), 1.0, 0.0), axis=1), axis=0)
     tl.store(broken + b * tl.num_programs(0) + block, lost.to(tl.int32))
-
-
-def source_shape(dtype: str, steps: int) -> tuple[int, int]:
-    """Rows and columns of logits that a program has room for.
-
-    At a quarter of the map's size they serve 64 pixels each way, of which 32 logits and the two beside them are read.
-    Of float32, where logits weigh more beside the map's two bytes per pixel, twice as many columns keep what
-    neighbours read twice below 15 %.
-    """
-    return 32, 64 if dtype == "fp32" and steps == 1 else 32
 
 
 def _configure(variant: Variant, capability: int) -> Configuration:
     """Sixteen pixels per thread, whose best, class and sum stay in registers."""
     constants = variant.constants
-    SY, SX = source_shape(variant.types["T"], constants["STEPS"])
+    SY, SX = classify_room(variant.types["T"], steps=constants["STEPS"])
     return Configuration(
         {"SY": SY, "SX": SX}, warps=min(max(constants["TY"] * constants["TX"] // 512, 1), 16), stages=1
     )
@@ -173,7 +167,7 @@ def _configure(variant: Variant, capability: int) -> Configuration:
 def _variants() -> Iterator[Variant]:
     for dtype in ("fp32", "fp16", "bf16"):
         for steps in (1, 2):
-            SY, SX = source_shape(dtype, steps)
+            SY, SX = classify_room(dtype, steps=steps)
             yield Variant({"T": dtype}, {"STEPS": steps, "ALIGNED": 1, "TY": 2 * SY, "TX": 2 * SX})
 
 
@@ -182,10 +176,11 @@ FORWARD = KernelSpec(
     function=classify,
     arguments=(
         Pointer("logits", "T", ("B", "K", "YL", "XL")),
+        Pointer("void", "u8", ("B * VOIDS", "Y", "X")),
         Pointer("labels", "u8", ("B", "Y", "X"), written=True),
         Pointer("confidence", "u8", ("B", "Y", "X"), written=True),
         Pointer("broken", "i32", ("B", "cdiv(Y, TY) * cdiv(X, TX)"), written=True),
-        *map(Scalar, ("B", "K", "YL", "XL", "Y1", "X1", "Y", "X")),
+        *map(Scalar, ("B", "K", "YL", "XL", "Y1", "X1", "Y", "X", "VOIDS")),
         *(Scalar(name, "fp32") for name in ("scale_y0", "scale_x0", "centre0", "scale_y1", "scale_x1", "centre1")),
     ),
     grid=("cdiv(Y, TY) * cdiv(X, TX)", "B"),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...engine.launching import ResizeStep, classify_block, classify_numbers, resize_steps
+from ...engine.launching import ResizeStep, classify_limit, classify_numbers, classify_request, resize_steps
 from .. import dispatch
 from ..launch import dtype_name, launch
 from ..spec import Variant
@@ -18,7 +18,7 @@ from .reference import VOID, Classified, Resize
 __all__ = ["classify"]
 
 
-def classify(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> Classified:
+def classify(logits: Tensor, *, resizes: Sequence[Resize] = (), void: Tensor | None = None) -> Classified:
     """Resize logits, take the largest and its softmax probability; the logits at the map's size are never stored.
 
     On CUDA one kernel does it all; elsewhere the plain-PyTorch reference runs. Nothing waits for the device: read
@@ -28,12 +28,14 @@ def classify(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> Classified:
         logits: [B, K, Y, X] at the decoder's size, K from 1 to 255.
         resizes: from there to the size of the map, in order; none at all classifies the logits as they are. On CUDA at
             most two that change a size, of which the first makes no axis shorter.
+        void: bool or uint8 [B, Y, X] at the map's size, not 0 where a pixel is void; nothing is void if None.
 
     Returns:
-        Labels and confidence in percent, uint8 [B, Y, X] each, and the number of pixels [B] that have neither.
+        Labels and confidence in percent, uint8 [B, Y, X] each, 255 where void, and the number of pixels [B] that have
+        neither without being void.
 
     Raises:
-        ValueError: shapes or resizes that cannot be.
+        ValueError: shapes or resizes that cannot be, or do not belong together.
         TypeError: a dtype that the kernel does not take.
 
     Example:
@@ -43,37 +45,39 @@ def classify(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> Classified:
         >>> found.labels.tolist(), found.confidence.tolist(), found.broken.tolist()
         ([[[1, 1, 0, 0]]], [[[88, 58, 79, 95]]], [0])
     """
-    _check(logits, resizes)
+    _check(logits, resizes, void)
     if not dispatch.fused(logits):
-        return reference.classify(logits, resizes=resizes)
-    _check_steps(_steps(logits, resizes))
+        return reference.classify(logits, resizes=resizes, void=void)
+    limit = classify_limit(_steps(logits, resizes))
+    if limit:
+        raise ValueError(f"classify: {limit}; use uperfuse.kernels.disable()")
+    if void is not None:
+        void = void.contiguous().view(torch.uint8)
     sizes = [size for resize in resizes for size in resize.shape_yx]
     align_corners = [resize.align_corners for resize in resizes]
-    return Classified(*torch.ops.uperfuse.classify(logits.contiguous(), sizes, align_corners))
+    return Classified(*torch.ops.uperfuse.classify(logits.contiguous(), void, sizes, align_corners))
 
 
-def _run(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits [B, K, Y, X], the rows and columns after each resize in turn, and its kind."""
-    from .kernel import FORWARD, source_shape
+def _run(
+    logits: Tensor, void: Tensor | None, sizes: Sequence[int], align_corners: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [B, K, Y, X], void [B, Y, X] of the map, the rows and columns after each resize in turn, and its kind."""
+    from .kernel import FORWARD
 
-    labels, confidence, _ = _empty(logits, sizes, align_corners)
+    labels, confidence, _ = _empty(logits, void, sizes, align_corners)
     B, K, YL, XL = logits.shape
     Y, X = labels.shape[1:]
-    steps = _steps(logits, _resizes(sizes, align_corners))
-    room = source_shape(dtype_name(logits), len(steps))
-    TY, TX = classify_block(room, steps=len(steps), logits_yx=(YL, XL), map_yx=(Y, X))
-    broken = logits.new_empty((B, -(-Y // TY) * -(-X // TX)), dtype=torch.int32)
-    constants = {"STEPS": len(steps), "ALIGNED": int(X % 16 == 0), "TY": TY, "TX": TX}
-    arguments: dict[str, Any] = {
-        "logits": logits,
-        "labels": labels,
-        "confidence": confidence,
-        "broken": broken,
-        "B": B,
-        "K": K,
-    }
+    resizes = [(each.shape_yx, each.align_corners) for each in _resizes(sizes, align_corners)]
+    request = classify_request(dtype=dtype_name(logits), logits_yx=(YL, XL), map_yx=(Y, X), resizes=resizes)
+    blocks = -(-Y // request.constants["TY"]) * -(-X // request.constants["TX"])
+    broken = logits.new_empty((B, blocks), dtype=torch.int32)
+    if void is None:
+        void = labels.new_empty(0)
+    arguments: dict[str, Any] = {"logits": logits, "void": void, "labels": labels, "confidence": confidence}
+    arguments |= {"broken": broken, "B": B, "K": K, "VOIDS": int(void.numel() > 0)}
+    steps = resize_steps((YL, XL), resizes=resizes)
     arguments |= classify_numbers((YL, XL), map_yx=(Y, X), steps=steps)
-    launch(FORWARD, variant=Variant({"T": dtype_name(logits)}, constants), arguments=arguments)
+    launch(FORWARD, variant=Variant.of(request), arguments=arguments)
     return labels, confidence, broken.sum(1)
 
 
@@ -81,15 +85,19 @@ _forward = torch.library.custom_op("uperfuse::classify", _run, mutates_args=(), 
 
 
 @_forward.register_kernel("cpu")
-def _(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    logits: Tensor, void: Tensor | None, sizes: Sequence[int], align_corners: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
     if dispatch.interpreting():
-        return _run(logits, sizes, align_corners)
-    found = reference.classify(logits, resizes=_resizes(sizes, align_corners))
+        return _run(logits, void, sizes, align_corners)
+    found = reference.classify(logits, resizes=_resizes(sizes, align_corners), void=void)
     return found.labels, found.confidence, found.broken
 
 
 @_forward.register_fake
-def _empty(logits: Tensor, sizes: Sequence[int], align_corners: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor]:
+def _empty(
+    logits: Tensor, void: Tensor | None, sizes: Sequence[int], align_corners: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
     B, _, Y, X = logits.shape
     if sizes:
         Y, X = sizes[-2:]
@@ -108,7 +116,7 @@ def _steps(logits: Tensor, resizes: Sequence[Resize]) -> list[ResizeStep]:
     return resize_steps(size, resizes=[(each.shape_yx, each.align_corners) for each in resizes])
 
 
-def _check(logits: Tensor, resizes: Sequence[Resize]) -> None:
+def _check(logits: Tensor, resizes: Sequence[Resize], void: Tensor | None) -> None:
     if logits.dim() != 4 or not 1 <= logits.shape[1] <= VOID or 0 in logits.shape[2:]:
         raise ValueError(
             f"classify: logits are {list(logits.shape)}, expected [B, 1 to {VOID} classes, Y, X] without an empty "
@@ -117,13 +125,10 @@ def _check(logits: Tensor, resizes: Sequence[Resize]) -> None:
     for resize in resizes:
         if min(resize.shape_yx) < 1:
             raise ValueError(f"classify: a resize to {resize.shape_yx} px, expected at least 1 px each; leave it out")
-
-
-def _check_steps(steps: Sequence[ResizeStep]) -> None:
-    if len(steps) > 2:
-        raise ValueError(f"classify: {len(steps)} resizes, expected at most 2 on CUDA; compose them or use disable()")
-    if len(steps) == 2 and any(to < source for source, to in zip(steps[0].source_yx, steps[0].to_yx, strict=True)):
-        raise ValueError(
-            f"classify: the first of two resizes goes from {steps[0].source_yx} to {steps[0].to_yx} px, expected no "
-            "axis to get shorter; use disable()"
-        )
+    if void is None:
+        return
+    shape = (logits.shape[0], *(resizes[-1].shape_yx if resizes else logits.shape[2:]))
+    if tuple(void.shape) != shape:
+        raise ValueError(f"classify: void is {list(void.shape)}, expected {list(shape)}; give one entry per pixel")
+    if void.dtype not in (torch.bool, torch.uint8):
+        raise TypeError(f"classify: void is {void.dtype}, expected bool or uint8; convert it")

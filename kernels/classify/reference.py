@@ -33,11 +33,11 @@ class Classified(NamedTuple):
     """What `classify` finds.
 
     Attributes:
-        labels: uint8 [B, Y, X], the class with the largest logit, of equals the first; 255 where a logit that counts is
-            NaN or infinite.
+        labels: uint8 [B, Y, X], the class with the largest logit, of equals the first; 255 where the pixel is void, and
+            where a logit that counts is NaN or infinite.
         confidence: uint8 [B, Y, X], its softmax probability in percent, rounded half up; 255 as in the labels.
-        broken: int64 [B], how many pixels are 255. A map in which this is not 0 must be refused; it stays on the
-            device, so that the caller chooses when to wait for it.
+        broken: int64 [B], how many pixels are 255 without being void. A map in which this is not 0 must be refused; it
+            stays on the device, so that the caller chooses when to wait for it.
     """
 
     labels: Tensor
@@ -45,12 +45,13 @@ class Classified(NamedTuple):
     broken: Tensor
 
 
-def classify(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> Classified:
-    """Resize logits, take the largest and its softmax probability.
+def classify(logits: Tensor, *, resizes: Sequence[Resize] = (), void: Tensor | None = None) -> Classified:
+    """Resize logits, take the largest and its softmax probability, and leave out what is void.
 
     Args:
         logits: [B, K, Y, X] at the decoder's size, K up to 255.
         resizes: from there to the size of the map, in order; none at all classifies the logits as they are.
+        void: bool or uint8 [B, Y, X] at the map's size, not 0 where a pixel is void.
 
     Returns:
         Labels, confidence and the number of broken pixels.
@@ -63,15 +64,19 @@ def classify(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> Classified:
     best, label = full.max(dim=1)  # NaN where any logit is
     probability = 1 / (full - best[:, None]).exp().sum(dim=1)
     good = best.isfinite()
+    broken = ~good
+    if void is not None:
+        seen = void == 0
+        good, broken = good & seen, broken & seen
     percent = torch.where(good, (100 * probability + 0.5).floor(), VOID)
     return Classified(
         labels=torch.where(good, label, VOID).to(torch.uint8),
         confidence=percent.to(torch.uint8),
-        broken=(~good).sum(dim=(1, 2)),
+        broken=broken.sum(dim=(1, 2)),
     )
 
 
-def naive(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> tuple[Tensor, Tensor]:
+def naive(logits: Tensor, *, resizes: Sequence[Resize] = (), void: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Labels and confidence of finite logits, pixel by pixel."""
     B, _, *shape = logits.shape
     Y, X = resizes[-1].shape_yx if resizes else shape
@@ -79,6 +84,9 @@ def naive(logits: Tensor, *, resizes: Sequence[Resize] = ()) -> tuple[Tensor, Te
     for b in range(B):
         for y in range(Y):
             for x in range(X):
+                if void is not None and void[b, y, x]:
+                    labels[b, y, x] = confidence[b, y, x] = VOID
+                    continue
                 at = _at(logits[b], y, x, resizes)
                 labels[b, y, x] = int((at == at.max()).nonzero()[0])
                 confidence[b, y, x] = int(100 * at.softmax(0).max() + 0.5)

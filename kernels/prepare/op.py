@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...engine.launching import prepare_request
 from .. import dispatch
 from ..launch import dtype_name, launch
 from ..spec import Variant
@@ -68,8 +69,8 @@ def _run(
     arguments: dict[str, Any] = {"pixels": pixels, "void": void, "out": out, "broken": broken}
     arguments |= {"band": band, "minus": minus, "mean": mean, "std": std}
     arguments |= {"B": B, "BANDS": bands, "C": len(band), "N": N, "VOIDS": int(void.numel() > 0)}
-    variant = Variant({"S": dtype_name(pixels), "T": dtype_name(out)}, {"ALIGNED": int(N % 16 == 0)})
-    launch(FORWARD, variant=variant, arguments=arguments)
+    request = prepare_request(sample=dtype_name(pixels), dtype=dtype_name(out), pixels=N)
+    launch(FORWARD, variant=Variant.of(request), arguments=arguments)
     return out, broken.sum(1)
 
 

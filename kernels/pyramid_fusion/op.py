@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...engine.launching import fusion_request
 from .. import dispatch
 from ..launch import dtype_name, launch
 from ..spec import Variant
@@ -132,17 +133,15 @@ def _run(
         if start:
             # the sum so far; a block reads its own part before it writes it
             same, base, weight, bias = [out, *same], None, None, None
-        CIN = 0 if base is None else base.shape[-1]
-        variant = Variant(
-            {"T": dtype_name(out)}, {"BASE": int(base is not None), "ALIGNED": int(CIN % 16 == COUT % 16 == 0)}
-        )
+        CIN = None if base is None else base.shape[-1]
+        request = fusion_request(channels=COUT, dtype=dtype_name(out), base_channels=CIN)
         arguments: dict[str, Any] = {
             "base": none if base is None else base,
             "weight": none if weight is None else weight,
             "bias": no_bias if bias is None else bias,
             "out": out,
         }
-        arguments |= {"B": B, "Y": Y, "X": X, "CIN": CIN, "COUT": COUT, "MAPS": len(sampled)}
+        arguments |= {"B": B, "Y": Y, "X": X, "CIN": CIN or 0, "COUT": COUT, "MAPS": len(sampled)}
         arguments["BIASES"] = 0 if bias is None else COUT
         for name, tensors, places in (("same", same, SAME), ("map", sampled, SAMPLED)):
             arguments |= {f"{name}{i}": tensors[i] if i < len(tensors) else none for i in range(places)}
@@ -150,7 +149,7 @@ def _run(
         for i in range(SAMPLED):
             shape = sampled[i].shape[:3] if i < len(sampled) else (0, 0, 0)
             arguments |= {f"{axis}{i}": extent for axis, extent in zip("BYX", shape, strict=True)}
-        launch(FORWARD, variant=variant, arguments=arguments)
+        launch(FORWARD, variant=Variant.of(request), arguments=arguments)
     return out
 
 

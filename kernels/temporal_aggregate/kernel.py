@@ -5,12 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ...engine.launching import AGGREGATED_MAPS
 from ..spec import Configuration, KernelSpec, Pointer, Scalar, Variant
 
-__all__ = ["BACKWARD", "FORWARD", "MAPS"]
-
-MAPS = 4
-"""Maps that one launch sums; a map that is not there has C_i = 0 and no elements."""
+__all__ = ["BACKWARD", "FORWARD"]
 
 
 @triton.jit
@@ -190,12 +188,13 @@ def _configure_backward(variant: Variant, capability: int) -> Configuration:
 
 def _maps(name: str, dims: str, *, written: bool = False) -> list[Pointer]:
     return [
-        Pointer(f"{name}{i}", "T", tuple(dims.replace("#", str(i)).split(", ")), written=written) for i in range(MAPS)
+        Pointer(f"{name}{i}", "T", tuple(dims.replace("#", str(i)).split(", ")), written=written)
+        for i in range(AGGREGATED_MAPS)
     ]
 
 
-_MAP_SIZES = [Scalar(f"{axis}{i}") for i in range(MAPS) for axis in "YX"]
-_BLOCKS = "max(" + ", ".join(f"cdiv(Y{i} * X{i}, P)" for i in range(MAPS)) + ")"
+_MAP_SIZES = [Scalar(f"{axis}{i}") for i in range(AGGREGATED_MAPS) for axis in "YX"]
+_BLOCKS = "max(" + ", ".join(f"cdiv(Y{i} * X{i}, P)" for i in range(AGGREGATED_MAPS)) + ")"
 _UTAE = {"H": 16, "C0": 128, "C1": 64, "C2": 64, "C3": 0}
 """The skip maps of FLAIR-HUB's U-TAE."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...engine.launching import AGGREGATED_MAPS, aggregate_limit, aggregate_request
 from .. import dispatch
 from ..launch import dtype_name, launch
 from ..linear import resize_weights
@@ -24,7 +25,7 @@ def temporal_aggregate(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor
     channels last in memory are read in place.
 
     Args:
-        maps: [B, T, C_i, Y_i, X_i] each, finite; C_i is a multiple of H, a power of two on CUDA.
+        maps: [B, T, C_i, Y_i, X_i] each, finite; C_i is a multiple of H; on CUDA both are powers of two.
         attention: [B, H, T, Y, X], zero on masked dates; resized bilinearly (half-pixel centres) where a map's size is
             another. Of the maps' dtype.
 
@@ -32,7 +33,7 @@ def temporal_aggregate(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor
         [B, C_i, Y_i, X_i] each; zero with T = 0.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: shapes that do not belong together, or that the kernel does not take.
         TypeError: dtypes that differ, or that the kernel does not take.
 
     Source: Sainte Fare Garnot and Landrieu, "Panoptic Segmentation of Satellite Image Time Series with
@@ -41,6 +42,9 @@ def temporal_aggregate(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor
     _check(maps, attention)
     if not dispatch.fused(attention):
         return reference.temporal_aggregate(maps, attention)
+    limit = aggregate_limit(heads=attention.shape[1], channels=[features.shape[2] for features in maps])
+    if limit:
+        raise ValueError(f"temporal_aggregate: {limit}; use uperfuse.kernels.disable()")
     rows = [features.permute(0, 1, 3, 4, 2).contiguous() for features in maps]
     sums: list[Tensor] = torch.ops.uperfuse.temporal_aggregate(rows, attention.permute(0, 2, 3, 4, 1).contiguous())
     return [each.permute(0, 3, 1, 2) for each in sums]
@@ -48,21 +52,20 @@ def temporal_aggregate(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor
 
 def _run(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor]:
     """[B, T, Y_i, X_i, C_i] each and [B, T, Y, X, H] to [B, Y_i, X_i, C_i] each."""
-    from .kernel import FORWARD, MAPS
+    from .kernel import FORWARD
 
     sums: list[Tensor] = _empty_sums(maps, attention)
     B, T, YA, XA, H = attention.shape
-    for start in range(0, len(maps), MAPS):
-        some, to = maps[start : start + MAPS], sums[start : start + MAPS]
-        sizes = [tuple(features.shape[2:4]) for features in some] + [(0, 0)] * (MAPS - len(some))
+    for start in range(0, len(maps), AGGREGATED_MAPS):
+        some, to = maps[start : start + AGGREGATED_MAPS], sums[start : start + AGGREGATED_MAPS]
+        sizes = [tuple(features.shape[2:4]) for features in some] + [(0, 0)] * (AGGREGATED_MAPS - len(some))
         resized = any(size != (YA, XA) for size in sizes[: len(some)])
-        variant = Variant(
-            {"T": dtype_name(attention)}, {"H": H, **_channels(some, places=MAPS), "RESIZED": int(resized)}
-        )
+        channels = [features.shape[-1] for features in some]
+        request = aggregate_request(heads=H, channels=channels, dtype=dtype_name(attention), resized=resized)
         arguments: dict[str, Any] = {"attention": attention, "B": B, "T": T, "YA": YA, "XA": XA}
-        arguments |= _numbered("features", some, places=MAPS) | _numbered("out", to, places=MAPS)
+        arguments |= _numbered("features", some) | _numbered("out", to)
         arguments |= {f"{axis}{i}": size[k] for i, size in enumerate(sizes) for k, axis in enumerate("YX")}
-        launch(FORWARD, variant=variant, arguments=arguments)
+        launch(FORWARD, variant=Variant.of(request), arguments=arguments)
     return sums
 
 
@@ -84,17 +87,17 @@ def _empty_sums(maps: Sequence[Tensor], attention: Tensor) -> list[Tensor]:
 
 def _run_backward(maps: Sequence[Tensor], attention: Tensor, gradients: Sequence[Tensor]) -> list[Tensor]:
     """Gradients of the maps, all of the attention's size, and last of the attention."""
-    from .kernel import BACKWARD, MAPS
+    from .kernel import BACKWARD
 
     *to_maps, total = _empty_gradients(maps, attention, gradients)
     B, T, YA, XA, H = attention.shape
-    for start in range(0, len(maps), MAPS):
-        some, to = maps[start : start + MAPS], to_maps[start : start + MAPS]
+    for start in range(0, len(maps), AGGREGATED_MAPS):
+        some, to = maps[start : start + AGGREGATED_MAPS], to_maps[start : start + AGGREGATED_MAPS]
         part = torch.empty_like(total) if start else total
-        variant = Variant({"T": dtype_name(attention)}, {"H": H, **_channels(some, places=MAPS)})
+        variant = Variant({"T": dtype_name(attention)}, {"H": H, **_channels(some)})
         arguments: dict[str, Any] = {"attention": attention, "to_attention": part, "B": B, "T": T, "N": YA * XA}
-        arguments |= _numbered("features", some, places=MAPS) | _numbered("to_features", to, places=MAPS)
-        arguments |= _numbered("gradient", gradients[start : start + MAPS], places=MAPS)
+        arguments |= _numbered("features", some) | _numbered("to_features", to)
+        arguments |= _numbered("gradient", gradients[start : start + AGGREGATED_MAPS])
         launch(BACKWARD, variant=variant, arguments=arguments)
         if start:
             total += part
@@ -170,14 +173,14 @@ def _check(maps: Sequence[Tensor], attention: Tensor) -> None:
             )
 
 
-def _channels(maps: Sequence[Tensor], *, places: int) -> dict[str, int]:
-    return {f"C{i}": maps[i].shape[-1] if i < len(maps) else 0 for i in range(places)}
+def _channels(maps: Sequence[Tensor]) -> dict[str, int]:
+    return {f"C{i}": maps[i].shape[-1] if i < len(maps) else 0 for i in range(AGGREGATED_MAPS)}
 
 
-def _numbered(name: str, tensors: Sequence[Tensor], *, places: int) -> dict[str, Tensor]:
+def _numbered(name: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
     """`name0`, `name1` ...; places that are left over get a tensor without elements."""
     none = tensors[0].new_empty(0)
-    return {f"{name}{i}": tensors[i] if i < len(tensors) else none for i in range(places)}
+    return {f"{name}{i}": tensors[i] if i < len(tensors) else none for i in range(AGGREGATED_MAPS)}
 
 
 def _dates_first(rows: Tensor) -> Tensor:

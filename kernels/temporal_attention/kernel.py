@@ -5,14 +5,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ...engine.launching import ATTENTION_DATES
 from ..spec import Configuration, KernelSpec, Pointer, Scalar, Variant
 from .gradients import temporal_attention_backward
 from .parts import by_date, centred, dot, drop, joined, kept, left, moments, read, rows, scores_of, to_channels
 
-__all__ = ["BACKWARD", "BACKWARD_PIXELS", "DATES", "FORWARD"]
-
-DATES = 64
-"""Dates at a time: a series of that many or fewer is read once."""
+__all__ = ["BACKWARD", "BACKWARD_PIXELS", "FORWARD"]
 
 BACKWARD_PIXELS = 8
 """Pixels whose part of the parameters' gradients one program sums."""
@@ -171,10 +169,10 @@ def _configure(variant: Variant, capability: int) -> Configuration:
     held = variant.constants["C"] * variant.constants["D"] <= _HELD
     constants = {"PIXELS": 32, "HOLD": int(one and held)}
     if variant.types["T"] == "fp32" and one:
-        return Configuration({**constants, "S": DATES}, warps=16, stages=1, registers=128)
+        return Configuration({**constants, "S": ATTENTION_DATES}, warps=16, stages=1, registers=128)
     if variant.types["T"] == "fp32":
         return Configuration({**constants, "S": 32}, warps=8, stages=1)
-    return Configuration({**constants, "S": DATES if one else 16}, warps=8, stages=1)
+    return Configuration({**constants, "S": ATTENTION_DATES if one else 16}, warps=8, stages=1)
 
 
 def _configure_backward(variant: Variant, capability: int) -> Configuration:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...engine.launching import attention_numbers
+from ...engine.launching import attention_limit, attention_numbers, attention_request, dates_limit
 from .. import dispatch
 from ..launch import dtype_name, launch
 from ..spec import Variant
@@ -15,8 +15,6 @@ from . import reference
 from .reference import AttentionWeights
 
 __all__ = ["temporal_attention"]
-
-MOST_DATES = 256
 
 
 def temporal_attention(
@@ -91,7 +89,7 @@ def _run(
     dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """[B, T, Y, X, C] to [B, Y, X, D], [B, T, Y, X, H], and log-sum-exps, means and 1 / deviations [B, Y, X, H]."""
-    from .kernel import DATES, FORWARD
+    from .kernel import FORWARD
 
     inputs = (features, days, mask, norm_scale, norm_shift, score, score_position, score_bias)
     outputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _empty(*inputs, embed, embed_bias, seed, period, dropout)
@@ -101,10 +99,16 @@ def _run(
         "seed": seed,
     }
     arguments |= dict(zip(("context", "attention", *_STATISTICS), outputs, strict=True))
-    one_pass = int(features.shape[1] <= DATES)
-    variant = _variant(features, score, score_position, dropout=dropout, ONE_PASS=one_pass)
+    request = attention_request(
+        heads=score.shape[0],
+        channels=score.shape[1],
+        embedding=embed.shape[0],
+        dtype=dtype_name(features),
+        dates=features.shape[1],
+        dropout=dropout > 0,
+    )
     arguments |= _numbers(features, score_position, period=period, dropout=dropout)
-    launch(FORWARD, variant=variant, arguments=arguments)
+    launch(FORWARD, variant=Variant.of(request), arguments=arguments)
     return outputs
 
 
@@ -177,7 +181,7 @@ def _run_backward(
     arguments |= dict(zip(_STATISTICS, (normaliser, mean_of, deviation_of), strict=True)) | sums
     arguments |= {"to_context": to_context, "to_attention": to_attention}
     arguments |= {"to_features": to_features, "gathered": gathered}
-    variant = _variant(features, score, score_position, dropout=dropout)
+    variant = Variant({"T": dtype_name(features)}, {"H": H, "C": C, "D": D, "DROPOUT": int(dropout > 0)})
     arguments |= _numbers(features, score_position, period=period, dropout=dropout)
     launch(BACKWARD, variant=variant, arguments=arguments)
     to_embed = torch.bmm(of_heads.transpose(1, 2), gathered.transpose(0, 1)).reshape(D, C)
@@ -227,12 +231,6 @@ _INPUTS = ("features", "days", "mask", "norm_scale", "norm_shift", "score", "sco
 _STATISTICS = ("normaliser", "mean_of", "deviation_of")
 
 
-def _variant(features: Tensor, score: Tensor, score_position: Tensor, *, dropout: float, **more: int) -> Variant:
-    H, C = score.shape
-    constants = {"H": H, "C": C, "D": score_position.numel(), **more, "DROPOUT": int(dropout > 0)}
-    return Variant({"T": dtype_name(features)}, constants)
-
-
 def _numbers(features: Tensor, score_position: Tensor, *, period: float, dropout: float) -> dict[str, int | float]:
     """Scalars of a launch."""
     B, T, Y, X, _ = features.shape
@@ -261,13 +259,9 @@ def _check(features: Tensor, days: Tensor, mask: Tensor, *, weights: AttentionWe
 
 def _check_fused(features: Tensor, *, weights: AttentionWeights) -> None:
     H, (D, C) = weights.query.shape[0], weights.embed.shape
-    powers = all(size & (size - 1) == 0 for size in (H, C, D))
-    if not (powers and 16 <= H <= C <= 256 and H <= D <= 256):
-        raise ValueError(
-            f"temporal_attention: the kernel got {H} heads, {C} channels and {D} of the embedding, expected powers of "
-            "two, 16 heads or more, and at most 256 of the others; use uperfuse.kernels.disable()"
-        )
-    if features.shape[1] > MOST_DATES:
-        raise ValueError(
-            f"temporal_attention: {features.shape[1]} dates, expected at most {MOST_DATES}; leave some out"
-        )
+    limit = attention_limit(heads=H, channels=C, embedding=D)
+    if limit:
+        raise ValueError(f"temporal_attention: {limit}; use uperfuse.kernels.disable()")
+    limit = dates_limit(features.shape[1])
+    if limit:
+        raise ValueError(f"temporal_attention: {limit}; leave some out")

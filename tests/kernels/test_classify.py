@@ -6,10 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from uperfuse.engine import _native
-from uperfuse.engine.launching import ResizeStep, classify_block
+from uperfuse.engine.launching import ResizeStep, classify_block, classify_room
 from uperfuse.engine.resize import axis_resize
 from uperfuse.kernels.classify import Resize, classify, reference
-from uperfuse.kernels.classify.kernel import source_shape
 from uperfuse.kernels.launch import dtype_name
 
 from .registration import assert_registered
@@ -36,6 +35,15 @@ CASES = {
 def _logits(name: str, *, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     torch.manual_seed(4)
     return (3 * torch.randn(CASES[name][0], dtype=torch.float64)).to(dtype)
+
+
+def _void(name: str) -> torch.Tensor:
+    """A third of the map's pixels, at random; everything in the second sample."""
+    shape, resizes = CASES[name]
+    generator = torch.Generator().manual_seed(6)
+    void = torch.rand(shape[0], *(resizes[-1].shape_yx if resizes else shape[2:]), generator=generator) < 1 / 3
+    void[1:] = True
+    return void
 
 
 def _full(logits: torch.Tensor, resizes) -> torch.Tensor:
@@ -80,6 +88,51 @@ def test_reference_equals_the_loop(name):
     assert torch.equal(got.labels, labels)
     assert torch.equal(got.confidence, confidence)
     assert got.broken.tolist() == [0] * len(logits)
+
+
+@pytest.mark.parametrize("name", ["a quarter", "not at all"])
+def test_reference_leaves_out_what_the_loop_leaves_out(name):
+    logits, resizes, void = _logits(name), CASES[name][1], _void(name)
+    got = classify(logits, resizes=resizes, void=void)
+    labels, confidence = reference.naive(logits, resizes=resizes, void=void)
+    assert torch.equal(got.labels, labels)
+    assert torch.equal(got.confidence, confidence)
+    assert got.broken.tolist() == [0] * len(logits)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["reference", "kernel"])
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_void_is_void_and_nothing_else_changes(request, name, fused):
+    if fused:
+        request.getfixturevalue("kernels")
+    logits, resizes, void = _logits(name, dtype=torch.float32), CASES[name][1], _void(name)
+    whole = classify(logits, resizes=resizes)
+    got = classify(logits, resizes=resizes, void=void)
+    for ours, theirs in zip(got[:2], whole[:2], strict=True):
+        assert torch.equal(ours, theirs.masked_fill(void, VOID))
+    assert got.broken.tolist() == [0] * len(logits)
+    # whatever is not 0 is void, wherever it lies in memory
+    marked = void.to(torch.uint8).mul(7).movedim(-1, 0).contiguous().movedim(0, -1)
+    again = classify(logits, resizes=resizes, void=marked)
+    assert torch.equal(again.labels, got.labels)
+    assert torch.equal(again.confidence, got.confidence)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["reference", "kernel"])
+def test_void_hides_what_is_not_finite(request, fused):
+    if fused:
+        request.getfixturevalue("kernels")
+    logits, resizes = _logits("a quarter", dtype=torch.float32), CASES["a quarter"][1]
+    logits[0, 2, 5:9, 7:20] = torch.nan
+    void = torch.zeros(2, 80, 148, dtype=torch.bool)
+    void[:, :30] = True  # the upper part of what is not finite
+    whole = classify(logits, resizes=resizes)
+    got = classify(logits, resizes=resizes, void=void)
+    assert torch.equal(got.labels, whole.labels.masked_fill(void, VOID))
+    assert torch.equal(got.confidence, whole.confidence.masked_fill(void, VOID))
+    counted = (whole.labels == VOID) & ~void
+    assert 0 < int(counted.sum()) < int(whole.broken[0])
+    assert got.broken.tolist() == counted.sum((1, 2)).tolist()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -183,9 +236,9 @@ def test_what_a_block_reads_has_room():
         second = ResizeStep(first.to_yx, (size, size), bool(generator.integers(2)))
         steps = [first, second] if generator.integers(2) else [ResizeStep(first.source_yx, (size, size), True)]
         for dtype in ("fp32", "bf16"):
-            room_yx = source_shape(dtype, len(steps))
+            room_yx = classify_room(dtype, steps=len(steps))
             shape = classify_block(room_yx, steps=len(steps), logits_yx=first.source_yx, map_yx=(size, size))
-            for axis, room in enumerate(source_shape(dtype, len(steps))):
+            for axis, room in enumerate(room_yx):
                 low, high = _read(steps, axis=axis, size=size)
                 for start in range(0, size, shape[axis]):
                     block = slice(start, start + shape[axis])
@@ -197,19 +250,19 @@ def test_op_is_registered_rightly(request, interpreted):
     if interpreted:
         request.getfixturevalue("kernels")
     op = torch.ops.uperfuse.classify.default
-    assert_registered(op, torch.randn(2, 3, 4, 5), [16, 20, 33, 40], [True, False])
-    assert_registered(op, torch.randn(1, 3, 4, 5), [], [])
+    assert_registered(op, torch.randn(2, 3, 4, 5), None, [16, 20, 33, 40], [True, False])
+    assert_registered(op, torch.randn(1, 3, 4, 5), torch.ones(1, 4, 5, dtype=torch.uint8), [], [])
 
 
 def test_compiles_without_graph_breaks(kernels):
-    logits, resizes = _logits("twice", dtype=torch.float32), CASES["twice"][1]
+    logits, resizes, void = _logits("twice", dtype=torch.float32), CASES["twice"][1], _void("twice")
 
-    def shown(logits):
-        found = classify(logits * 2, resizes=resizes)
+    def shown(logits, void):
+        found = classify(logits * 2, resizes=resizes, void=void)
         return found.labels, found.confidence.float() / 100, found.broken
 
     compiled = torch.compile(shown, fullgraph=True, backend="aot_eager")
-    for ours, theirs in zip(compiled(logits), shown(logits), strict=True):
+    for ours, theirs in zip(compiled(logits, void), shown(logits, void), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -217,20 +270,24 @@ def test_moves_few_bytes_twice(kernels):
     """Logits of an aerial tile as LC-F and LC-L have them, and of a SPOT-led network."""
     aerial = {px: [Resize((px, px), align_corners=True)] for px in (512, 768)}
     spot = [Resize((64, 64), align_corners=True), Resize((512, 512), align_corners=False)]
+    both = (torch.float32, torch.bfloat16)
     rows = []
-    for what, side, resizes, dtypes in (
-        ("512 px", 128, aerial[512], (torch.float32, torch.bfloat16)),
-        ("768 px", 192, aerial[768], (torch.float32, torch.bfloat16)),
-        ("16 to 64 to 512 px", 16, spot, (torch.float32,)),
+    for what, side, resizes, voided, dtypes in (
+        ("512 px", 128, aerial[512], True, both),
+        ("768 px", 192, aerial[768], True, both),
+        ("768 px without void", 192, aerial[768], False, both),
+        ("16 to 64 to 512 px", 16, spot, True, (torch.float32,)),
     ):
         for dtype in dtypes:
             logits = torch.zeros(1, 19, side, side, dtype=dtype)
+            void = torch.zeros(1, *resizes[-1].shape_yx, dtype=torch.uint8) if voided else None
             with measure() as launches:
-                classify(logits, resizes=resizes)
+                classify(logits, resizes=resizes, void=void)
             with measure_unfused() as unfused:
-                reference.classify(logits, resizes=resizes)
+                reference.classify(logits, resizes=resizes, void=void)
             (launch,) = launches
             assert launch.ratio <= 1.15
+            assert launch.loaded["void"] == (0 if void is None else void.numel())
             rows.append((f"{what}, {dtype_name(logits)}", launch.moved, launch.compulsory, unfused.moved))
     assert_in_readme("classify", rows)
 
@@ -250,3 +307,16 @@ def test_moves_few_bytes_twice(kernels):
 def test_refuses_what_it_cannot_classify(kernels, logits, resizes, error, says):
     with pytest.raises(error, match=says):
         classify(logits, resizes=resizes)
+
+
+@pytest.mark.parametrize(
+    ("void", "error", "says"),
+    [
+        (torch.zeros(2, 3, 4, dtype=torch.bool), ValueError, r"void is \[2, 3, 4\], expected \[2, 12, 16\]"),
+        (torch.zeros(1, 12, 16, dtype=torch.bool), ValueError, r"expected \[2, 12, 16\]; give one entry per pixel"),
+        (torch.zeros(2, 12, 16), TypeError, "void is torch.float32, expected bool or uint8"),
+    ],
+)
+def test_refuses_void_pixels_of_another_map(void, error, says):
+    with pytest.raises(error, match=says):
+        classify(torch.zeros(2, 5, 3, 4), resizes=[Resize((12, 16), align_corners=True)], void=void)
