@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "classify.h"
+#include "cuda_driver.h"
+#include "cuda_graph.h"
 #include "levels.h"
 #include "prepare.h"
 
@@ -270,6 +272,40 @@ std::int64_t prepare_arrays(const py::object& tile_object, const py::object& out
   return prepare(from, voids, channels.data(), channels.size(), to, loops, thread_total);
 }
 
+// `CudaError` of Python: a RuntimeError with the driver's code and the name of the call.
+void bind_cuda_error(py::module_& module) {
+  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
+  type.call_once_and_store_result([&] {
+    const std::string name = module.attr("__name__").cast<std::string>() + ".CudaError";
+    return py::reinterpret_steal<py::object>(PyErr_NewException(name.c_str(), PyExc_RuntimeError, nullptr));
+  });
+  module.attr("CudaError") = type.get_stored();
+  py::register_exception_translator([](std::exception_ptr thrown) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const CudaError& error) {
+      const py::object& raised = type.get_stored();
+      const py::object made = raised(error.what());
+      made.attr("code") = error.code();
+      made.attr("call") = error.call();
+      PyErr_SetObject(raised.ptr(), made.ptr());
+    }
+  });
+}
+
+void bind_cuda(py::module_& module) {
+  using py::arg;
+  using Released = py::call_guard<py::gil_scoped_release>;
+  bind_cuda_error(module);
+  module.def("cuda_driver_version", &cuda_driver_version);
+  py::class_<CudaGraph>(module, "CudaGraph")
+      .def_static("capture_begin", &CudaGraph::capture_begin, arg("stream"), Released())
+      .def_static("capture_end", &CudaGraph::capture_end, arg("stream"), Released())
+      .def_static("capture_abort", &CudaGraph::capture_abort, arg("stream"), Released())
+      .def("launch", &CudaGraph::launch, arg("stream"), Released())
+      .def("close", &CudaGraph::close, Released());
+}
+
 py::tuple level_names() {
   py::list names;
   for (const Loops* loops : usable_levels()) names.append(loops->name);
@@ -281,10 +317,11 @@ py::tuple level_names() {
 
 PYBIND11_MODULE(_native, module) {
   using py::arg;
-  module.doc() = "CPU hot loops of uperfuse.engine; _native.pyi describes each function.";
+  module.doc() = "CPU hot loops and CUDA graphs of uperfuse.engine; _native.pyi describes each name.";
   module.def("classify", &uperfuse::classify_arrays, arg("logits"), py::kw_only(), arg("rows"), arg("columns"),
              arg("out") = py::none(), arg("threads") = 1, arg("level") = py::none());
   module.def("prepare", &uperfuse::prepare_arrays, arg("tile"), py::kw_only(), arg("out"), arg("band"), arg("minus"),
              arg("mean"), arg("std"), arg("void") = py::none(), arg("threads") = 1, arg("level") = py::none());
   module.def("levels", &uperfuse::level_names);
+  uperfuse::bind_cuda(module);
 }

@@ -1,4 +1,7 @@
-"""CPU hot loops, compiled from csrc/. Work is shared among `threads` threads; no result depends on their number."""
+"""CPU hot loops and CUDA graphs, compiled from csrc/.
+
+The loops share work among `threads` threads; no result depends on their number. CUDA is looked up when it is used.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -72,3 +75,61 @@ def prepare(
 
 def levels() -> tuple[str, ...]:
     """Name the instruction sets this processor runs, fastest first: "avx512", "avx2", "baseline"."""
+
+class CudaError(RuntimeError):
+    """A call of the CUDA driver that failed, or a driver that is not there.
+
+    Attributes:
+        code: of the driver; 500 ("not found") where the driver, or a part of it, is missing.
+        call: the call that failed, or what is missing.
+    """
+
+    code: int
+    call: str
+
+class CudaGraph:
+    """Work of a CUDA stream, recorded once and launched again with one call.
+
+    Streams are handles of the driver. The context that they belong to is current in every call but `close`. A graph
+    that is not closed is closed when it is collected; where its context is gone, it went along.
+    """
+
+    @staticmethod
+    def capture_begin(stream: int) -> None:
+        """Record what is put on the stream from here on, instead of running it.
+
+        Until the end, calls of this thread that could wait for the device or allocate are refused and spoil the
+        recording; other threads are not watched.
+
+        Raises:
+            CudaError: the driver refuses or is missing.
+        """
+
+    @staticmethod
+    def capture_end(stream: int) -> CudaGraph:
+        """End the recording and make it ready to be launched. The stream runs again, whether this succeeds or not.
+
+        Raises:
+            CudaError: the driver refuses, as it does where the recording was spoilt.
+        """
+
+    @staticmethod
+    def capture_abort(stream: int) -> None:
+        """End the recording, if there is one, and drop what was recorded. The stream runs again.
+
+        Raises:
+            CudaError: the driver is missing.
+        """
+
+    def launch(self, stream: int) -> None:
+        """Put everything that was recorded on a stream. Launches of one graph run one after another.
+
+        Raises:
+            CudaError: the driver refuses; the graph is closed.
+        """
+
+    def close(self) -> None:
+        """Give the graph's memory back, once its launches are done. Any number of times, from any thread."""
+
+def cuda_driver_version() -> int:
+    """Version of the CUDA driver, 12060 for 12.6; 0 where there is none."""

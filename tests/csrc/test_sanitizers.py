@@ -9,6 +9,7 @@ import cmake
 import pybind11
 import pytest
 
+from tests.simulated_cuda.build import LIBRARY
 from uperfuse.engine import _native
 
 HERE = Path(__file__).parent
@@ -57,3 +58,15 @@ def test_ugly_shapes_under_sanitizers(sanitized, preload):
     options = {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", "OPENBLAS_NUM_THREADS": "1"}
     said = run(sys.executable, HERE / "ugly_shapes.py", sanitized, **options)
     assert said.split() == ["clean", *_native.levels()]
+
+
+def test_graphs_without_a_driver_under_sanitizers(sanitized, preload):
+    nowhere = {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0"}
+    assert run(sys.executable, HERE / "record_graphs.py", sanitized, **nowhere).split() in (["0"], ["driver"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the simulated driver is built on Linux alone")
+def test_graphs_on_the_simulated_driver_under_sanitizers(sanitized, preload):
+    options = {"LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", "LD_LIBRARY_PATH": str(LIBRARY.parent)}
+    said = run(sys.executable, HERE / "record_graphs.py", sanitized, LIBRARY, **options)
+    assert said.split() == ["clean"]

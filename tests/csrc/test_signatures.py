@@ -21,17 +21,41 @@ def signature(definition):
     return found
 
 
-def stub_functions():
-    return {node.name: node for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.FunctionDef)}
+def stub_body():
+    return ast.parse(STUB.read_text()).body
 
 
-def test_stub_names_every_function():
-    compiled = {name for name, value in vars(_native).items() if callable(value) and not name.startswith("_")}
-    assert compiled == stub_functions().keys()
+def functions(body, prefix=""):
+    return {prefix + node.name: node for node in body if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize("name", ["classify", "levels", "prepare"])
+def classes():
+    return {node.name: node for node in stub_body() if isinstance(node, ast.ClassDef)}
+
+
+def public(names):
+    return {name for name in names if not name.startswith("_")}
+
+
+# every function and method, `CudaGraph.launch` by its full name
+STUBS = functions(stub_body()) | {
+    k: v for name, node in classes().items() for k, v in functions(node.body, f"{name}.").items()
+}
+
+
+def test_stub_names_everything():
+    compiled = public(name for name, value in vars(_native).items() if callable(value))
+    assert compiled == functions(stub_body()).keys() | classes().keys()
+    for name, node in classes().items():
+        fields = {field.target.id for field in node.body if isinstance(field, ast.AnnAssign)}
+        assert public(vars(getattr(_native, name))) == functions(node.body).keys() - fields
+
+
+@pytest.mark.parametrize("name", STUBS)
 def test_stub_has_the_compiled_signature(name):
-    first_line = getattr(_native, name).__doc__.splitlines()[0]
-    compiled = ast.parse(f"def {first_line}: ...").body[0]
-    assert signature(stub_functions()[name]) == signature(compiled)
+    compiled = _native
+    for part in name.split("."):
+        compiled = getattr(compiled, part)
+    first_line = compiled.__doc__.splitlines()[0].replace("self: uperfuse.engine._native.", "self: ")
+    definition = ast.parse(f"def {first_line}: ...").body[0]
+    assert signature(STUBS[name]) == signature(definition)
