@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.plan_cache import cached_plan
+
 # Triton reads this when a kernel is defined: tests run kernels through its interpreter, on the CPU.
 os.environ["TRITON_INTERPRET"] = "1"
 
@@ -23,9 +25,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def plans(tmp_path_factory: pytest.TempPathFactory) -> PlanFactory:
-    """Plans of small networks with random weights, exported once per session: `plans("aerial")`."""
-    return PlanFactory(tmp_path_factory.mktemp("plans"))
+def plans() -> PlanFactory:
+    """Plans of small networks with random weights, exported once: `plans("aerial")`."""
+    return PlanFactory()
 
 
 class PlanFactory:
@@ -35,8 +37,7 @@ class PlanFactory:
     absent. `series`: Sentinel-2 and -1 alone.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._made = {}
 
     def __call__(self, name: str):
@@ -55,12 +56,16 @@ class PlanFactory:
         torch.manual_seed(7)
         network = UPerFuse(small_spec(name)).eval()
         randomise(network)
-        path = self._folder / f"{name}.plan"
         provenance = Provenance(checkpoint="random", checkpoint_sha256="0" * 64, created="2026-01-01", tools={})
         bands = {image.name: {"bands": ["R", "G", "B"]} for image in network.spec.images if image.channels == 3}
         said = ExportConfig.model_validate({"modalities": bands})
-        export_network(network, out=path, name=f"small-{name}", provenance=provenance, said=said, tile_px=TILE_PX[name])
-        return path, network
+
+        def export(path: Path) -> None:
+            export_network(
+                network, out=path, name=f"small-{name}", provenance=provenance, said=said, tile_px=TILE_PX[name]
+            )
+
+        return cached_plan(f"small-{name}", export, made_from=Path(__file__).read_text(encoding="utf-8")), network
 
 
 TILE_PX = {"aerial": 256, "all": 128, "series": 10}

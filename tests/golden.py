@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from tests.plan_cache import cached_plan
 from uperfuse.engine.flairhub import dates_key
 from uperfuse.trainer.network import UPerFuse
 from uperfuse.trainer.network.reading import read_spec
@@ -36,6 +37,33 @@ def checkpoint(shared: Path, case: str, path: Path) -> dict:
     weights = {f"model.{key}": maker.fill(key, tuple(shape)) for key, shape in description["state_dict"].items()}
     save_file(weights, path)
     return description
+
+
+def raw(description: dict) -> dict:
+    """A configuration under which a plan takes inputs that are normalised already."""
+    modalities = {}
+    for name, entry in description["modalities"].items():
+        if "dates" not in entry:
+            bands = [f"band{place}" for place in range(entry["channels"])]
+            modalities[name] = {"bands": bands, "dtype": "float32"}
+        elif name == "SENTINEL2_TS":
+            modalities[name] = {"dtype": "float32"}
+    return {"modalities": modalities}
+
+
+def plan(shared: Path, case: str) -> Path:
+    """The golden case's network as a plan that takes inputs which are normalised already; exported once."""
+    from uperfuse.trainer.export import ExportConfig, export_checkpoint
+
+    def export(path: Path) -> None:
+        weights = path.with_suffix(".safetensors")
+        try:
+            said = ExportConfig.model_validate(raw(checkpoint(shared, case, weights)))
+            export_checkpoint(weights, out=path, config=said, name=case)
+        finally:
+            weights.unlink(missing_ok=True)
+
+    return cached_plan(case, export, made_from=(shared / "golden" / f"{case}.json").read_text(encoding="utf-8"))
 
 
 def network(shared: Path, case: str) -> UPerFuse:

@@ -168,19 +168,20 @@ class _Draft(Places):
         sums: Maps = []
         for start in range(0, len(skips), AGGREGATED_MAPS):
             some = skips[start : start + AGGREGATED_MAPS]
+            sizes = [each.slot.shape[2:4] for each in some]
             channels = [each.slot.shape[-1] for each in some]
-            request = aggregate_request(heads=H, channels=channels, dtype=self._network.short)
+            resized = any(size != (rows, columns) for size in sizes)
+            request = aggregate_request(heads=H, channels=channels, dtype=self._network.short, resized=resized)
             numbers: dict[str, int | float] = {"B": B, "T": dates, "YA": rows, "XA": columns}
             arrays: dict[str, Place | None] = {"attention": attention}
             for place in range(AGGREGATED_MAPS):
-                there = place < len(some)
-                numbers |= {f"Y{place}": rows if there else 0, f"X{place}": columns if there else 0}
-                arrays[f"features{place}"] = some[place] if there else None
-                arrays[f"out{place}"] = None
-                if there:
-                    shape = (B, rows, columns, channels[place])
+                size = sizes[place] if place < len(some) else (0, 0)
+                numbers |= {f"Y{place}": size[0], f"X{place}": size[1]}
+                arrays[f"features{place}"] = arrays[f"out{place}"] = None
+                if place < len(some):
+                    shape = (B, *size, channels[place])
                     sums.append(self._work(f"{name}.sum{start + place}", shape, self._network.short))
-                    arrays[f"out{place}"] = sums[-1]
+                    arrays |= {f"features{place}": some[place], f"out{place}": sums[-1]}
             self._launch(self._find(request), arrays, numbers)
         return sums
 

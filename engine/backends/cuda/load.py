@@ -120,7 +120,7 @@ def _build(plan: Plan, device: Device, *, precision: str, found: Iterable[Fit]) 
     """Build engines here, or take those that were built before."""
     reasons = [f"{fit.payload.target}: {'; '.join(fit.why_not)}" for fit in found] or ["the plan carries no engines"]
     try:
-        from ...build import build_here
+        from ...build.build import build_here
     except ModuleNotFoundError as error:
         raise BackendError(
             f"nothing in the plan runs on this GPU ({' | '.join(reasons)}), and building it here needs {error.name}; "

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests.golden import checkpoint, recipe
+from tests.golden import checkpoint, raw, recipe
 from uperfuse.engine import CheckpointError, Engine, Plan
 from uperfuse.engine.check import check_tiles_of, relative_error
 from uperfuse.engine.flairhub import MODALITIES
@@ -23,18 +23,6 @@ from uperfuse.trainer.export.describe import describe_modality, describe_task
 from uperfuse.trainer.network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec, UPerFuse
 
 RGB = ExportConfig.model_validate({"modalities": {"AERIAL_RGBI": {"bands": ["R", "G", "B"]}}})
-
-
-def raw(description: dict) -> dict:
-    """A configuration under which the plan takes inputs that are normalised already."""
-    modalities = {}
-    for name, entry in description["modalities"].items():
-        if "dates" not in entry:
-            bands = [f"band{place}" for place in range(entry["channels"])]
-            modalities[name] = {"bands": bands, "dtype": "float32"}
-        elif name == "SENTINEL2_TS":
-            modalities[name] = {"dtype": "float32"}
-    return {"modalities": modalities}
 
 
 @pytest.mark.parametrize("case", ["lc-g_utae", "lpis-i_swin-tiny", "multitask-lc-lpis_swin-tiny"])
