@@ -78,7 +78,7 @@ def configure(*, package: str = "tensorrt", version: str | None = None, capabili
     """
     if version is not None:
         SETTINGS.versions[package] = version
-        if package in sys.modules:
+        if sys.modules.get(package) is not None:
             sys.modules[package].__version__ = version
     if capability is not None:
         SETTINGS.capability = capability

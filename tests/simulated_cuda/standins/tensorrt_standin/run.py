@@ -222,7 +222,12 @@ class IExecutionContext:
                 raise RuntimeError(f"a context of {engine_name} went before its run was done")
             _run(model, shapes, sizes, addresses, scratch)
 
-        _control().enqueue(stream_handle, work)
+        control = _control()
+        try:
+            control.enqueue(stream_handle, work, name=f"engine {engine_name}")
+        except control.DriverError as error:
+            self._voice.error(f"IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime ({error})")
+            return False
         return True
 
     def _ready(self) -> bool:
