@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from ctypes.util import find_library
 from dataclasses import replace
 
+import onnx
 import pytest
 
 from uperfuse.engine import BackendError
@@ -92,6 +94,19 @@ def test_a_door_too_few_is_refused(compiler):
     more = (*graph.outputs, Door(name="skip1", dtype="float16", shape=("B", 1)))
     with pytest.raises(BackendError, match=r"gives None, its part lists \('skip1'"):
         compiler.compile(replace(graph, outputs=more), batches=(1,), dates=(2,))
+
+
+def test_what_tensorrt_warns_of_is_kept_with_the_engine(compiler):
+    graph = image_graph()
+    model = onnx.load_model_from_string(graph.model)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("idle", onnx.TensorProto.FLOAT, ["B", 7]))
+    idle = Door(name="idle", dtype="float32", shape=("B", 7))
+    odd = replace(graph, model=model.SerializeToString(), inputs=(*graph.inputs, idle))
+    for _ in range(2):
+        warnings = compiler.compile(odd, batches=(1, 2)).warnings
+        assert "Unused Input: idle" in warnings
+        assert len(set(warnings)) == len(warnings)
+    assert compiler.compile(graph, batches=(1, 2)).warnings == ()
 
 
 def test_nothing_to_build_for_is_refused(compiler):
@@ -217,6 +232,7 @@ def test_what_this_flavour_has_not_is_refused_or_left_out(flavour):
     assert compiler.timing_cache() == b"of another build"
 
 
+@pytest.mark.skipif(find_library("cuda") is not None, reason="a driver is here")
 def test_without_a_driver_nothing_is_loaded_and_it_is_said(flavour, compiler):
     graph = image_graph()
     data = compiler.compile(graph, batches=(1,)).data
