@@ -13,6 +13,7 @@
 #include "classify.h"
 #include "cuda_driver.h"
 #include "cuda_graph.h"
+#include "dlpack.h"
 #include "levels.h"
 #include "prepare.h"
 
@@ -293,11 +294,69 @@ void bind_cuda_error(py::module_& module) {
   });
 }
 
+// An array of another library, kept until this goes.
+class BorrowedArray {
+ public:
+  explicit BorrowedArray(DlManaged* managed) : managed_(managed) {}
+  BorrowedArray(const BorrowedArray&) = delete;
+  BorrowedArray& operator=(const BorrowedArray&) = delete;
+  ~BorrowedArray() { drop(managed_); }
+
+  const DlTensor& tensor() const { return managed_->tensor; }
+
+ private:
+  DlManaged* managed_;
+};
+
+constexpr const char* kCapsule = "dltensor";
+constexpr const char* kUsedCapsule = "used_dltensor";
+
+py::object lend_array(std::uint64_t address, const std::vector<std::int64_t>& shape, std::uint8_t code,
+                      std::uint8_t bits, std::int32_t device_type, std::int32_t ordinal, const py::object& owner) {
+  PyObject* const kept = owner.ptr();
+  Py_INCREF(kept);
+  // the last user may be a thread that knows nothing of Python
+  const auto release = [kept] {
+    const py::gil_scoped_acquire locked;
+    Py_DECREF(kept);
+  };
+  DlManaged* const managed = make_managed(address, shape, {code, bits, 1}, {device_type, ordinal}, release);
+  const auto unused = [](PyObject* capsule) {
+    if (PyCapsule_IsValid(capsule, kCapsule)) drop(static_cast<DlManaged*>(PyCapsule_GetPointer(capsule, kCapsule)));
+  };
+  return py::reinterpret_steal<py::object>(PyCapsule_New(managed, kCapsule, unused));
+}
+
+std::unique_ptr<BorrowedArray> borrow_array(const py::object& capsule) {
+  if (!PyCapsule_IsValid(capsule.ptr(), kCapsule)) {
+    throw py::value_error("got something that is no unused DLPack capsule, expected what __dlpack__ gives");
+  }
+  auto* const managed = static_cast<DlManaged*>(PyCapsule_GetPointer(capsule.ptr(), kCapsule));
+  PyCapsule_SetName(capsule.ptr(), kUsedCapsule);
+  return std::make_unique<BorrowedArray>(managed);
+}
+
+void bind_dlpack(py::module_& module) {
+  using py::arg;
+  py::class_<BorrowedArray>(module, "BorrowedArray").def("describe", [](const BorrowedArray& array) {
+    const DlTensor& tensor = array.tensor();
+    const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset;
+    const std::vector<std::int64_t> shape(tensor.shape, tensor.shape + tensor.axes);
+    return py::make_tuple(address, py::tuple(py::cast(shape)),
+                          py::make_tuple(tensor.type.code, tensor.type.bits, tensor.type.lanes),
+                          py::make_tuple(tensor.device.type, tensor.device.ordinal), is_dense(tensor));
+  });
+  module.def("lend_array", &lend_array, arg("address"), py::kw_only(), arg("shape"), arg("code"), arg("bits"),
+             arg("device_type"), arg("ordinal"), arg("owner"));
+  module.def("borrow_array", &borrow_array, arg("capsule"));
+}
+
 void bind_cuda(py::module_& module) {
   using py::arg;
   using Released = py::call_guard<py::gil_scoped_release>;
   bind_cuda_error(module);
   module.def("cuda_driver_version", &cuda_driver_version);
+  module.def("cuda_pop_context", &cuda_pop_context);
   py::class_<CudaGraph>(module, "CudaGraph")
       .def_static("capture_begin", &CudaGraph::capture_begin, arg("stream"), Released())
       .def_static("capture_end", &CudaGraph::capture_end, arg("stream"), Released())
@@ -324,4 +383,5 @@ PYBIND11_MODULE(_native, module) {
              arg("mean"), arg("std"), arg("void") = py::none(), arg("threads") = 1, arg("level") = py::none());
   module.def("levels", &uperfuse::level_names);
   uperfuse::bind_cuda(module);
+  uperfuse::bind_dlpack(module);
 }

@@ -55,6 +55,7 @@ CudaDriver look_up_all() {
   look_up("cuGetErrorString", &driver.get_error_string);
   look_up("cuCtxGetCurrent", &driver.context_get_current);
   look_up("cuCtxGetId", &driver.context_get_id);
+  look_up("cuCtxPopCurrent_v2", &driver.context_pop);
   look_up("cuStreamBeginCapture_v2", &driver.stream_begin_capture);
   look_up("cuStreamEndCapture", &driver.stream_end_capture);
   look_up("cuGraphInstantiateWithFlags", &driver.graph_instantiate);
@@ -84,6 +85,11 @@ int cuda_driver_version() {
   look_up("cuDriverGetVersion", &get_version);
   int version = 0;
   return get_version(&version) == kCudaSuccess ? version : 0;
+}
+
+void cuda_pop_context() {
+  void* popped = nullptr;
+  cuda_driver().check(cuda_driver().context_pop(&popped), "cuCtxPopCurrent");
 }
 
 }  // namespace uperfuse

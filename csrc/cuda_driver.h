@@ -31,6 +31,7 @@ struct CudaDriver {
   int (*get_error_string)(int code, const char** words);
   int (*context_get_current)(void** context);
   int (*context_get_id)(void* context, unsigned long long* id);
+  int (*context_pop)(void** context);
   int (*stream_begin_capture)(void* stream, int mode);
   int (*stream_end_capture)(void* stream, void** graph);
   int (*graph_instantiate)(void** executable, void* graph, unsigned long long flags);
@@ -47,5 +48,8 @@ const CudaDriver& cuda_driver();
 
 // 12060 for CUDA 12.6; 0 where this machine has no driver.
 int cuda_driver_version();
+
+// Takes the calling thread's current context off its stack; throws CudaError where there is none.
+void cuda_pop_context();
 
 }  // namespace uperfuse

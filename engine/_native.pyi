@@ -133,3 +133,44 @@ class CudaGraph:
 
 def cuda_driver_version() -> int:
     """Version of the CUDA driver, 12060 for 12.6; 0 where there is none."""
+
+def cuda_pop_context() -> None:
+    """Take the calling thread's current context off its stack.
+
+    Raises:
+        CudaError: there is none; or there is no driver.
+    """
+
+class BorrowedArray:
+    """An array of another library, by DLPack; it is kept until this goes."""
+
+    def describe(self) -> tuple[int, tuple[int, ...], tuple[int, int, int], tuple[int, int], bool]:
+        """Say where and what it is.
+
+        Returns:
+            Address of the first element; shape, slowest axis first; code (0 signed, 1 unsigned, 2 floating point), bits
+            and lanes of an element; type (1 host, 2 CUDA) and number of the device; and whether elements lie one after
+            the other, the last axis fastest.
+        """
+
+def lend_array(
+    address: int, *, shape: Sequence[int], code: int, bits: int, device_type: int, ordinal: int, owner: Any
+) -> Any:
+    """Make a DLPack capsule of a dense array.
+
+    Args:
+        address: of the first element.
+        shape: slowest axis first.
+        code: 0 signed, 1 unsigned, 2 floating point.
+        bits: of an element.
+        device_type: 1 host, 2 CUDA.
+        ordinal: number of the device.
+        owner: kept until the last user is done, on whichever thread that is.
+    """
+
+def borrow_array(capsule: Any) -> BorrowedArray:
+    """Take the array of a DLPack capsule, which is used up.
+
+    Raises:
+        ValueError: it is no such capsule, or was used.
+    """

@@ -1,6 +1,6 @@
 """Arrays that lie on a GPU: taken from other libraries and given to them, without this one's needing any of them.
 
-Two protocols are spoken: `__cuda_array_interface__` (CuPy, Numba, PyTorch, PyCUDA) and DLPack.
+Two protocols are spoken: `__cuda_array_interface__` (CuPy, Numba, PyTorch, PyCUDA) and DLPack (PyTorch, JAX, CuPy).
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from . import _native
 from .errors import TileError
 
 __all__ = ["DeviceArray", "as_device_array"]
 
 _INTERFACE_VERSION = 3
+_CUDA = 2
+"""DLPack's number of the kind of device."""
+_CODES = {"i": 0, "u": 1, "f": 2}
+"""NumPy's kinds of numbers -> DLPack's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,7 @@ class DeviceArray:
         shape: slowest axis first.
         dtype: of its elements.
         owner: what keeps the memory alive.
+        ordinal: which GPU; None where its maker does not say.
         stream: CUDA stream, as a number, that may still write the array; None where it is ready.
     """
 
@@ -34,6 +40,7 @@ class DeviceArray:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     owner: Any = field(repr=False)
+    ordinal: int | None = None
     stream: int | None = None
 
     @property
@@ -58,9 +65,25 @@ class DeviceArray:
             "version": _INTERFACE_VERSION,
         }
 
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Kind and number of the device, as DLPack counts them."""
+        return _CUDA, self.ordinal or 0
+
+    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
+        """A DLPack capsule; the array is ready, so that no stream has to wait."""
+        return _native.lend_array(
+            self.address,
+            shape=self.shape,
+            code=_CODES[self.dtype.kind],
+            bits=8 * self.dtype.itemsize,
+            device_type=_CUDA,
+            ordinal=self.ordinal or 0,
+            owner=self,
+        )
+
     def stacked(self) -> DeviceArray:
         """The array as the only entry of a first axis."""
-        return DeviceArray(self.address, (1, *self.shape), self.dtype, self.owner, self.stream)
+        return self._part(self.address, (1, *self.shape))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -70,7 +93,10 @@ class DeviceArray:
         if not 0 <= index < self.shape[0]:
             raise IndexError(index)
         size = prod(self.shape[1:]) * self.dtype.itemsize
-        return DeviceArray(self.address + index * size, self.shape[1:], self.dtype, self.owner, self.stream)
+        return self._part(self.address + index * size, self.shape[1:])
+
+    def _part(self, address: int, shape: tuple[int, ...]) -> DeviceArray:
+        return DeviceArray(address, shape, self.dtype, self.owner, self.ordinal, self.stream)
 
 
 def as_device_array(given: Any, *, what: str) -> DeviceArray | None:
@@ -89,14 +115,32 @@ def as_device_array(given: Any, *, what: str) -> DeviceArray | None:
     try:
         interface = getattr(given, "__cuda_array_interface__", None)
     except (AttributeError, RuntimeError, TypeError):
-        return None
-    if interface is None:
-        return None
+        interface = None
+    if interface is not None:
+        return _from_interface(given, interface, what)
+    if hasattr(given, "__dlpack_device__") and int(given.__dlpack_device__()[0]) == _CUDA:
+        return _from_dlpack(given, what)
+    return None
+
+
+def _from_interface(given: Any, interface: dict[str, Any], what: str) -> DeviceArray:
     shape, dtype = tuple(map(int, interface["shape"])), np.dtype(interface["typestr"])
     strides = interface.get("strides")
     if strides is not None and tuple(strides) != _dense(shape, dtype.itemsize):
         raise TileError(f"{what} lies on the GPU with strides {tuple(strides)}, expected a dense array; copy it first")
-    return DeviceArray(int(interface["data"][0]), shape, dtype, given, interface.get("stream"))
+    return DeviceArray(int(interface["data"][0]), shape, dtype, given, stream=interface.get("stream"))
+
+
+def _from_dlpack(given: Any, what: str) -> DeviceArray:
+    # the legacy stream: whoever made the array has it wait, and everybody may read it afterwards
+    borrowed = _native.borrow_array(given.__dlpack__(stream=1))
+    address, shape, (code, bits, lanes), _, dense = borrowed.describe()
+    if not dense:
+        raise TileError(f"{what} lies on the GPU with gaps between its elements, expected a dense array; copy it first")
+    kinds = {number: kind for kind, number in _CODES.items()}
+    if code not in kinds or lanes != 1 or bits % 8:
+        raise TileError(f"{what} is of DLPack's type {code} of {bits} bits, expected whole or floating point numbers")
+    return DeviceArray(address, shape, np.dtype(f"{kinds[code]}{bits // 8}"), borrowed, int(given.__dlpack_device__()[1]), stream=1)
 
 
 def _dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

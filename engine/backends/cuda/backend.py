@@ -198,7 +198,7 @@ class _Maps:
                     self._on_host[f"{task}.{what}"] = np.empty(self._shape, np.uint8)
                 else:
                     memory = device.allocate(tiles * px * px)
-                    array = DeviceArray(memory.address, self._shape, np.dtype(np.uint8), memory)
+                    array = DeviceArray(memory.address, self._shape, np.dtype(np.uint8), memory, device.ordinal)
                     self._on_device[f"{task}.{what}"] = array
 
     def copy_on_device(self, run: Run, start: int, session: CudaSession) -> None:

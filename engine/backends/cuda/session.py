@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import TileError
 from ...tiles import Tile
 from ..base import Grid
 from .draft import plan_frame
@@ -207,6 +208,10 @@ class CudaSession:
         if any(array.stream is not None for _, _, array in images):
             self._device.cuda.Context.synchronize()  # their makers may not be done
         for index, name, array in images:
+            if array.ordinal not in (None, self._device.ordinal):
+                raise TileError(
+                    f"{name} lies on cuda:{array.ordinal}, and the engine runs on cuda:{self._device.ordinal}; copy it there"
+                )
             slot = frame.plan.layouts["input"][f"{name}.pixels"]
             start = frame.address("input") + slot.offset + index * (slot.nbytes // slot.shape[0])
             self._device.cuda.memcpy_dtod_async(start, array.address, array.nbytes, self.compute)
