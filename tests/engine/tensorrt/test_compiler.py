@@ -1,4 +1,4 @@
-"""What the compiler does with TensorRT itself, over the stand-in: timings, version-compatible engines, profiles."""
+"""What the compiler does with TensorRT itself, simulated: timings, version-compatible engines, profiles."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ WORKSPACE_BYTES = 64 << 20
 
 
 @pytest.fixture
-def standin(monkeypatch):
-    """The stand-in's settings; `tensorrt` is the stand-in while the test runs."""
+def simulated(monkeypatch):
+    """The simulation; `tensorrt` is simulated while the test runs."""
     before = {*sys.modules}
     monkeypatch.syspath_prepend(str(STANDINS))
-    module = importlib.import_module("tensorrt_standin")
+    module = importlib.import_module("simulated_tensorrt")
     module.configure(version="10.3.0", capability=87)
     yield module
     module.configure(version="10.3.0")
     for name in {*sys.modules} - before:
-        if name.split(".")[0] in ("tensorrt", "tensorrt_standin"):
+        if name.split(".")[0] in ("tensorrt", "simulated_tensorrt"):
             del sys.modules[name]
 
 
@@ -39,12 +39,12 @@ def a_compiler(**options) -> Compiler:
 
 
 def unpacked(data: bytes):
-    return importlib.import_module("tensorrt_standin.container").unpack(data)
+    return importlib.import_module("simulated_tensorrt.container").unpack(data)
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "11.4.0.106"])
-def test_an_engine_is_what_was_asked_for(standin, version):
-    standin.configure(version=version)
+def test_an_engine_is_what_was_asked_for(simulated, version):
+    simulated.configure(version=version)
     graph = series_graph()
     compiled = a_compiler().compile(graph, batches=(1, 3), dates=(2, 5))
     engine = unpacked(compiled.data)
@@ -58,7 +58,7 @@ def test_an_engine_is_what_was_asked_for(standin, version):
     ]
 
 
-def test_timings_of_one_part_serve_the_next_and_the_next_build(standin):
+def test_timings_of_one_part_serve_the_next_and_the_next_build(simulated):
     compiler = a_compiler()
     assert compiler.timing_cache() == b""
     compiler.compile(image_graph(), batches=(1,))
@@ -76,14 +76,14 @@ def test_timings_of_one_part_serve_the_next_and_the_next_build(standin):
 
 
 @pytest.mark.parametrize("timings", [b"damaged", b'[["10.9.0", 87], {}]', b'[["10.3.0", 89], {}]'])
-def test_timings_of_another_machine_are_left_aside_and_it_is_said(standin, timings):
+def test_timings_of_another_machine_are_left_aside_and_it_is_said(simulated, timings):
     compiler = a_compiler(timing_cache=timings)
     (warning,) = compiler.compile(image_graph(), batches=(1,)).warnings
     assert warning == "the timing cache is of another GPU or version, and was not used"
     assert json.loads(compiler.timing_cache())[0] == ["10.3.0", 87]
 
 
-def test_a_failed_build_leaves_the_timings_as_they_were(standin):
+def test_a_failed_build_leaves_the_timings_as_they_were(simulated):
     compiler = a_compiler()
     compiler.compile(image_graph(), batches=(1,))
     before = compiler.timing_cache()
@@ -92,34 +92,34 @@ def test_a_failed_build_leaves_the_timings_as_they_were(standin):
     assert compiler.timing_cache() == before
 
 
-def test_version_compatible_engines_carry_a_lean_runtime(standin):
+def test_version_compatible_engines_carry_a_lean_runtime(simulated):
     assert unpacked(a_compiler(version_compatible=True).compile(image_graph(), batches=(1,)).data).lean
 
 
-def test_a_gpu_is_not_named_to_a_flavour_that_looks_for_it(standin):
+def test_a_gpu_is_not_named_to_a_flavour_that_looks_for_it(simulated):
     with pytest.raises(
         BackendError, match=r"tensorrt 10\.3\.0 compiles for the GPU that it finds, got .* 8\.7; leave it"
     ):
         a_compiler(capability=87)
 
 
-def test_without_a_gpu_nothing_is_built_and_it_is_said(standin, monkeypatch):
+def test_without_a_gpu_nothing_is_built_and_it_is_said(simulated, monkeypatch):
     compiler = a_compiler()
-    monkeypatch.setattr(standin.SETTINGS, "capability", None)
+    monkeypatch.setattr(simulated.SETTINGS, "capability", None)
     with pytest.raises(
         BackendError, match=r"cannot build encoder:AERIAL_RGBI: TensorRT says: .*no CUDA-capable device"
     ):
         compiler.compile(image_graph(), batches=(1,))
 
 
-def test_ctrl_c_stops_it(standin):
+def test_ctrl_c_stops_it(simulated):
     compiler = a_compiler(progress=lambda phase, done, steps: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         compiler.compile(image_graph(), batches=(1,))
     assert compiler.timing_cache() == b""
 
 
-def test_another_logger_in_the_process_takes_the_words_and_nothing_else(standin):
+def test_another_logger_in_the_process_takes_the_words_and_nothing_else(simulated):
     """TensorRT keeps the logger of whoever was first; a graph that is refused is refused all the same."""
     trt = importlib.import_module("tensorrt")
 

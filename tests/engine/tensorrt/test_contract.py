@@ -268,11 +268,11 @@ def test_what_is_asked_of_the_table_is_listed():
     assert all(name in SINCE for name in asked), "a thing that every version has is not asked for"
 
 
-# the stand-in
+# the simulation
 
 
 @pytest.mark.parametrize("package", list(PACKAGES))
-def test_the_stand_in_offers_what_is_used_and_nothing_else(package):
+def test_the_simulation_offers_what_is_used_and_nothing_else(package):
     folder = STANDINS if package == "tensorrt" else STANDINS / "others"
     offered = look_at_module(package, folder, STANDINS)
     reals = [_real(each) for each in (*BINDINGS, INSTALLED) if each.package == package]
@@ -285,8 +285,8 @@ def test_the_stand_in_offers_what_is_used_and_nothing_else(package):
         assert not extra
 
 
-def test_the_stand_in_says_of_its_attributes_what_they_are():
-    for path in sorted((STANDINS / "tensorrt_standin").glob("*.py")):
+def test_the_simulation_says_of_its_attributes_what_they_are():
+    for path in sorted((STANDINS / "simulated_tensorrt").glob("*.py")):
         for kind in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ClassDef)):
             stored = {node.attr for node in ast.walk(kind) if _is_own_attribute(node) and not node.attr.startswith("_")}
             said = {node.target.id for node in kind.body if isinstance(node, ast.AnnAssign)}

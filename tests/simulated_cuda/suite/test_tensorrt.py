@@ -1,4 +1,4 @@
-"""TensorRT's runtime as the engine uses it, over the stand-in, on the simulated driver with the real PyCUDA."""
+"""TensorRT's runtime as the engine uses it, simulated, on the simulated driver with the real PyCUDA."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ctypes
 import ml_dtypes
 import numpy as np
 import pytest
-import tensorrt_standin
+import simulated_tensorrt
 
 from tests.engine.tensorrt.graphs import COLUMNS, ONNX_TYPES, ROWS, image_graph, series_graph, weights_of
 from uperfuse.engine import BackendError
@@ -19,7 +19,7 @@ WORKSPACE_BYTES = 64 << 20
 
 @pytest.fixture
 def flavour(cuda):
-    tensorrt_standin.configure(version="10.3.0")
+    simulated_tensorrt.configure(version="10.3.0")
     return find_flavour("tensorrt", need="build")
 
 
@@ -278,7 +278,7 @@ def test_weights_that_do_not_fit_are_said(built, flavour, gpu, cuda):
 )
 def test_an_engine_of_another_machine_is_refused(built, gpu, cuda, version, capability, words):
     part, data = built(image_graph())
-    tensorrt_standin.configure(version=version)
+    simulated_tensorrt.configure(version=version)
     cuda.configure(capability=capability)
     runtime = Runtime(find_flavour("tensorrt", need="run"))
     with pytest.raises(BackendError, match=words + r".*run `uperfuse build PLAN` on this machine"):
@@ -356,7 +356,7 @@ def test_every_part_gives_its_memory_back(built, flavour, gpu, cuda):
 
 def test_version_compatible_engines_run_elsewhere_if_they_are_trusted(built, gpu, cuda, monkeypatch):
     part, data = built(image_graph(), version_compatible=True)
-    tensorrt_standin.configure(version="11.4.0.106")
+    simulated_tensorrt.configure(version="11.4.0.106")
     flavour = find_flavour("tensorrt", need="run")
     distrustful = Runtime(flavour)
     with pytest.raises(BackendError, match="code that this process did not say it trusts"):

@@ -1,4 +1,4 @@
-"""The other packages of TensorRT: runtimes without a builder, and TensorRT-RTX, each over its stand-in."""
+"""The other packages of TensorRT: runtimes without a builder, and TensorRT-RTX, each simulated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorrt_standin
+import simulated_tensorrt
 
 from tests.engine.tensorrt.graphs import COLUMNS, ROWS, image_graph
 from uperfuse.engine import BackendError
@@ -28,7 +28,7 @@ def packages(cuda, monkeypatch):
             if name not in names:
                 monkeypatch.setitem(sys.modules, name, None)
         for name, version in (("tensorrt", "10.3.0"), ("tensorrt_rtx", "1.7.1.116")):
-            tensorrt_standin.configure(package=name, version=version)
+            simulated_tensorrt.configure(package=name, version=version)
 
     return install
 

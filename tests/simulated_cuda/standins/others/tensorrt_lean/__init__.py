@@ -1,7 +1,7 @@
-"""Stands in for the package `tensorrt_lean`; see `tensorrt_standin`."""
+"""A simulated package `tensorrt_lean`; see `simulated_tensorrt`."""
 
 from __future__ import annotations
 
-from tensorrt_standin import offer
+from simulated_tensorrt import offer
 
 globals().update(offer(__name__))

@@ -1,4 +1,4 @@
-"""An engine of the stand-in as bytes: what it was built for, and the graph."""
+"""An engine as bytes: what it was built for, and the graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 __all__ = ["Container", "pack", "unpack"]
 
-_MAGIC = b"stand-in engine\n"
+_MAGIC = b"simulated engine\n"
 _LENGTH = 8
 
 Shapes = dict[str, list[int]]

@@ -137,7 +137,7 @@ class ICudaEngine:
 
     def create_execution_context(self, strategy: Any) -> IExecutionContext | None:
         if strategy is not ExecutionContextAllocationStrategy.USER_MANAGED:
-            self._voice.error("the stand-in has no memory of its own for activations")
+            self._voice.error("this simulation has no memory of its own for activations")
             return None
         return IExecutionContext(self)
 

@@ -294,7 +294,7 @@ class Builder:
 
     def _can_build(self, network: INetworkDefinition, config: IBuilderConfig) -> bool:
         if not network._flags & 1 << int(NetworkDefinitionCreationFlag.STRONGLY_TYPED):
-            self._voice.error("the stand-in takes strongly typed networks alone")
+            self._voice.error("this simulation takes strongly typed networks alone")
         elif not isinstance(config, RtxBuilderConfig) and device_capability() is None:
             self._voice.error(
                 "IBuilder::buildSerializedNetwork: Error Code 1: Cuda Runtime (no CUDA-capable device is detected)"
@@ -304,7 +304,7 @@ class Builder:
         elif any(-1 in each.shape for each in network._doors[0]) and not config._profiles:
             self._voice.error("Network has dynamic or shape inputs, but no optimization profile has been defined.")
         elif config._flags - {BuilderFlag.VERSION_COMPATIBLE, RtxBuilderFlag.REQUIRE_USER_ALLOCATION}:
-            self._voice.error("the stand-in computes in float32 where the graph says float32, not in TF32")
+            self._voice.error("this simulation computes in float32 where the graph says float32, not in TF32")
         else:
             return True
         return False

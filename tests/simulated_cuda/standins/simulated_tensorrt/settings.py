@@ -1,4 +1,4 @@
-"""What the stand-in pretends to be, and what it leaves to the simulated driver."""
+"""What the simulation pretends to be, and what it leaves to the simulated driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stands in for TensorRT where there is no GPU: its Python interface, as far as the engine uses it, on the CPU.
+"""A simulated TensorRT, for where there is no GPU: its Python interface, as far as the engine uses it, on the CPU.
 
 An engine is the ONNX that it was built from; running one runs that graph on the addresses that were bound, when the
 simulated stream comes to it. What the real one refuses is refused with the real one's words. No name is offered that
