@@ -29,13 +29,13 @@ from ...plan.manifest import Modality, Segment
 from ...plan.plan import Plan
 from ..doors import check_doors
 from ..graph_file import check_graph_file
+from .compiling import HINTS, compile_graph, first_line
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
     constants,
     decode_graph,
     fix_shapes,
     fusion_graph,
-    has_cubic_attention,
     level_shapes,
     split_stem,
 )
@@ -44,8 +44,6 @@ __all__ = ["CpuSegments", "CpuSession", "Pyramid"]
 
 Pyramid = tuple[NDArray[np.float32], ...]
 """Maps [1, C, Y, X] of one modality, finest first; class logits alone in networks of series."""
-
-_PRECISIONS = {"float32": "f32", "bf16": "bf16"}
 
 
 class CpuSegments:
@@ -194,22 +192,17 @@ class CpuSegments:
         try:
             return self._core.read_model(io.BytesIO(content))
         except RuntimeError as error:
-            raise PlanError(f"segment {name} is not a graph that OpenVINO reads: {_first_line(error)}") from error
+            raise PlanError(f"segment {name} is not a graph that OpenVINO reads: {first_line(error)}") from error
 
     def _compile(self, model: ov.Model, *, key: str, precision: str | None = None) -> ov.CompiledModel:
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision or self.precision],
-            "INFERENCE_NUM_THREADS": self.threads,
-        }
-        if self._cache:
-            settings["CACHE_DIR"] = str(self._cache)
-        if has_cubic_attention(model):
-            settings["SNIPPETS_MODE"] = "DISABLE"
-        try:
-            return self._core.compile_model(model, "CPU", settings)
-        except RuntimeError as error:
-            raise BackendError(f"{key} cannot be compiled by OpenVINO: {_first_line(error)}") from error
+        return compile_graph(
+            self._core,
+            model,
+            key=key,
+            precision=precision or self.precision,
+            threads=self.threads,
+            cache=self._cache,
+        )
 
     def _stretched(self, modality: str) -> Pyramid:
         maps = constants(self._read(f"absent:{modality}"), self._manifest.segment(f"absent:{modality}"))
@@ -257,7 +250,7 @@ class CpuSession:
             request.start_async()
             request.wait()
         except RuntimeError as error:
-            raise BackendError(f"{name} failed in OpenVINO: {_first_line(error)}") from error
+            raise BackendError(f"{name} failed in OpenVINO: {first_line(error)}") from error
         return tuple(request.get_output_tensor(index).data for index in range(len(request.model_outputs)))
 
     def _request(self, name: str, dates: int) -> ov.InferRequest:
@@ -284,8 +277,8 @@ def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, 
         if has_bf16:
             return "bf16", "in bf16, which the processor multiplies natively; series and elevation's start in float32"
         return "float32", "in float32: the processor has no bf16 instructions"
-    if asked not in _PRECISIONS:
-        raise BackendError(f"precision is {asked!r}, expected auto, {' or '.join(_PRECISIONS)}")
+    if asked not in HINTS:
+        raise BackendError(f"precision is {asked!r}, expected auto, {' or '.join(HINTS)}")
     if asked == "bf16" and not has_bf16:
         raise BackendError("precision is bf16, but the processor has no bf16 instructions; use precision='float32'")
     if asked == "bf16" and not images:
@@ -293,8 +286,3 @@ def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, 
             "precision is bf16, but the plan has series alone, which need float32; use precision='float32'"
         )
     return asked, f"in {asked}, as asked"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
