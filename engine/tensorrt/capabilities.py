@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["PACKAGES", "SINCE", "Package", "Version", "has"]
+__all__ = ["PACKAGES", "SINCE", "FlavourName", "Package", "Version", "has"]
 
 Version = tuple[int, ...]
+
+FlavourName = Literal["tensorrt", "tensorrt_rtx"]
+"""What a payload records: engines of one flavour run on packages of the same flavour alone."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Package:
 
     Attributes:
         name: that it is imported by.
-        flavour: that a payload records: engines of one flavour run on packages of the same flavour alone.
+        flavour: that it belongs to.
         oldest: version that is served.
         before: first version that is not: TensorRT takes calls away with a new major version only.
         builds: whether it compiles engines.
@@ -30,7 +34,7 @@ class Package:
     """
 
     name: str
-    flavour: str
+    flavour: FlavourName
     oldest: Version
     before: Version
     builds: bool

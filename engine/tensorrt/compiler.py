@@ -130,7 +130,7 @@ class Compiler:
         profiles = profiles_of(doors, batches=batches, dates=dates)
         if not profiles:
             raise BackendError(f"{graph.name}: no number of tiles or dates to build for; give at least one of each")
-        with self._messages.heard(details=True) as heard:
+        with self._messages.heard(details=_LAYER_LIST) as heard:
             network = self._parse(graph, heard)
             config = self._configure(graph, profiles, heard)
             cache = self._attach_timings(config, heard)
@@ -232,11 +232,9 @@ def _find_capability(flavour: Flavour, capability: int) -> Enumerator:
 
 
 def _listing(heard: Heard) -> tuple[str, ...]:
-    for text in heard.details:
-        title, _, lines = text.partition("\n")
-        if title.startswith(_LAYER_LIST):
-            return tuple(line for line in lines.splitlines() if line.startswith("Layer"))
-    return ()
+    """Layers as TensorRT lists them under a title."""
+    lines = (line for text in heard.details for line in text.splitlines()[1:])
+    return tuple(line for line in lines if line.startswith("Layer"))
 
 
 def _remedy(heard: Heard) -> str:

@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from ..errors import BackendError
 from .api import TensorRT
-from .capabilities import PACKAGES, Package, Version, has
+from .capabilities import PACKAGES, FlavourName, Package, Version, has
 
 __all__ = ["Asked", "Flavour", "find_flavour"]
 
@@ -40,7 +40,7 @@ class Flavour:
         return self.module.__version__
 
     @property
-    def name(self) -> str:
+    def name(self) -> FlavourName:
         """What a payload records: engines of one flavour run on the same flavour alone."""
         return self._rules.flavour
 

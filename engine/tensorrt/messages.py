@@ -30,7 +30,7 @@ class Heard:
     Attributes:
         errors: what TensorRT calls an error.
         warnings: what it calls a warning.
-        details: everything else; empty unless asked for.
+        details: others that were asked for.
     """
 
     errors: list[str] = field(default_factory=list)
@@ -51,14 +51,14 @@ class Messages:
     def __init__(self, flavour: Flavour) -> None:
         self.logger = _make_logger(flavour, self)
         self._lock = threading.Lock()
-        self._listening: list[tuple[int, Heard, bool]] = []
+        self._listening: list[tuple[int, Heard, str | None]] = []
 
     @contextmanager
-    def heard(self, *, details: bool = False) -> Iterator[Heard]:
+    def heard(self, *, details: str | None = None) -> Iterator[Heard]:
         """Listen to what TensorRT says of the work that this thread does meanwhile.
 
         Args:
-            details: whether to keep more than errors and warnings.
+            details: how other messages begin that are kept: TensorRT speaks of every layer, many times.
         """
         entry = (threading.get_ident(), Heard(), details)
         with self._lock:
@@ -75,7 +75,8 @@ class Messages:
             here = [each for each in self._listening if each[0] == threading.get_ident()]
             for _, heard, details in here or self._listening:
                 kept: list[str] = getattr(heard, kind)
-                if (details or kind != "details") and text not in kept[-64:]:
+                wanted = kind != "details" or (details is not None and text.startswith(details))
+                if wanted and text not in kept:
                     kept.append(text)
 
 

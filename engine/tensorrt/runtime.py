@@ -2,7 +2,7 @@
 
 Loading does all that can fail: an engine must be what its part says before anything runs. Contexts are made once for
 each profile, with all of their shapes set; running one then means addresses, memory and a call. Contexts go before
-their engine, engines before the runtime.
+their engine, engines before the runtime. The device's context must be current in every call, closing included.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import simulated_tensorrt
+from simulated_tensorrt.values import Severity
 
 from tests.engine.tensorrt.graphs import COLUMNS, ONNX_TYPES, ROWS, image_graph, series_graph, weights_of
 from uperfuse.engine import BackendError
@@ -255,6 +256,19 @@ def test_a_driver_that_fails_is_said_in_its_words(built, runtime, gpu, cuda):
     bench = Bench(gpu, loaded.context(0), loaded)
     cuda.inject("enqueue", code=cuda.LAUNCH_FAILED)
     with pytest.raises(BackendError, match=r"encoder:AERIAL_RGBI does not run: TensorRT says: .*Cuda Runtime"):
+        bench.context.enqueue(bench.stream.handle)
+
+
+def test_an_error_that_is_logged_alone_is_an_error(built, runtime, gpu, monkeypatch):
+    def run(self, stream: int) -> bool:
+        self._voice.say(Severity.INTERNAL_ERROR, "a kernel's image is missing")
+        return True
+
+    part, data = built(image_graph())
+    loaded = runtime.load(part, data, profiles=2)
+    bench = Bench(gpu, loaded.context(0), loaded)
+    monkeypatch.setattr("simulated_tensorrt.run.IExecutionContext.execute_async_v3", run)
+    with pytest.raises(BackendError, match="does not run: TensorRT says: a kernel's image is missing"):
         bench.context.enqueue(bench.stream.handle)
 
 
