@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from ...errors import BackendError, PlanError
-from ...launching import File, LaunchRecord
+from ...errors import BackendError
+from ...launching import KernelFiles, LaunchRecord
 from ...plan.payloads import KernelPayload
 from .driver import Device
 from .frame_plan import KernelLaunch, Place
 
-__all__ = ["KernelFile", "KernelSet", "kernel_files"]
+__all__ = ["Kernel", "KernelSet", "kernels_for"]
 
-_FORMATS = {"fp32": "f", "i32": "i"}
-_POINTER = "P"
+_FORMATS = {"fp32": "<f", "i32": "<i"}
+_POINTER = "<Q"
 _USUAL_SHARED_BYTES = 48 * 1024
 """Shared memory of a block that needs no asking."""
 
 
 @dataclass(frozen=True)
-class KernelFile:
+class Kernel:
     """One compiled kernel: its launch record and what the driver loads, a cubin or PTX."""
 
     record: LaunchRecord
-    image: memoryview
+    image: bytes
 
 
-def kernel_files(
+def kernels_for(
     payloads: Iterable[KernelPayload], *, capability: int, member: Callable[[str], memoryview]
-) -> tuple[tuple[KernelFile, ...], str]:
+) -> tuple[tuple[Kernel, ...], str]:
     """Kernels of a plan that run on an architecture: its own cubins, or else the portable form of an earlier one.
 
     Args:
@@ -41,34 +40,30 @@ def kernel_files(
         member: gives a member's content, hashed.
 
     Returns:
-        The files, none where no architecture serves, and a word on which were taken.
+        The kernels, none where no architecture serves, and a word on which were taken.
 
     Raises:
-        PlanError: a launch record is not valid, or its files are not those that it describes.
+        BackendError: a launch record is not valid, or its files are not those that it describes.
     """
     by_capability = {payload.capability: payload for payload in payloads}
     if capability in by_capability:
-        payload = by_capability[capability]
-        files = tuple(_read(member, kernel.record, kernel.cubin, ptx=False) for kernel in payload.kernels)
-        return files, f"kernels compiled for sm_{capability}"
+        own = _read(by_capability[capability], member)
+        return tuple(Kernel(each.record, each.cubin) for each in own), f"kernels compiled for sm_{capability}"
     for earlier in sorted((each for each in by_capability if each < capability), reverse=True):
-        files = tuple(_read(member, kernel.record, kernel.ptx, ptx=True) for kernel in by_capability[earlier].kernels)
-        if not any(file.record.target.endswith("a") for file in files):
-            return files, f"kernels of sm_{earlier}, which the driver compiles for sm_{capability}"
+        files = _read(by_capability[earlier], member)
+        if not any(each.record.target.endswith("a") for each in files):
+            kernels = tuple(Kernel(each.record, each.ptx) for each in files)
+            return kernels, f"kernels of sm_{earlier}, which the driver compiles for sm_{capability}"
     there = ", ".join(f"sm_{each}" for each in sorted(by_capability)) or "none"
     return (), f"no kernels for sm_{capability} (the plan has {there})"
 
 
-def _read(member: Callable[[str], memoryview], record_name: str, image_name: str, *, ptx: bool) -> KernelFile:
-    try:
-        record = LaunchRecord.model_validate_json(bytes(member(record_name)), strict=True)
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
-        raise PlanError(f"{record_name} is not a launch record: {reason}; run `uperfuse build` again") from None
-    image = member(image_name)
-    if File.of(bytes(image)) != (record.ptx if ptx else record.cubin):
-        raise PlanError(f"{image_name} is not the file that {record_name} describes; run `uperfuse build` again")
-    return KernelFile(record, image)
+def _read(payload: KernelPayload, member: Callable[[str], memoryview]) -> list[KernelFiles]:
+    found = []
+    for kernel in payload.kernels:
+        record, cubin, ptx = (bytes(member(name)) for name in (kernel.record, kernel.cubin, kernel.ptx))
+        found.append(KernelFiles.of(record, cubin=cubin, ptx=ptx, place=kernel.record.removesuffix(".json")))
+    return found
 
 
 class KernelSet:
@@ -76,20 +71,20 @@ class KernelSet:
 
     Args:
         device: where.
-        files: what.
+        kernels: what.
 
     Raises:
         BackendError: the driver does not take one of them.
     """
 
-    def __init__(self, device: Device, files: Iterable[KernelFile]) -> None:
+    def __init__(self, device: Device, kernels: Iterable[Kernel]) -> None:
         self._modules: list[Any] = []
         self._functions: dict[tuple[str, str], Any] = {}
         cuda = device.cuda
-        for file in files:
-            record = file.record
+        for kernel in kernels:
+            record = kernel.record
             try:
-                module = cuda.module_from_buffer(bytes(file.image))
+                module = cuda.module_from_buffer(kernel.image)
                 function = module.get_function(record.symbol)
                 if record.shared_bytes > _USUAL_SHARED_BYTES:
                     attribute = cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -99,7 +94,6 @@ class KernelSet:
                     f"{record.kernel} for sm_{record.capability} cannot be loaded on {device.name} "
                     f"(sm_{device.capability}): {error}; run `uperfuse build` on the plan on this machine"
                 ) from error
-            function.prepare([_format(parameter.kind, parameter.dtype) for parameter in record.parameters])
             self._modules.append(module)
             self._functions[record.kernel, record.variant] = function
 
@@ -122,8 +116,9 @@ class KernelSet:
         grid = launch.grid
         if 0 in grid:
             return
-        self._functions[record.kernel, record.variant].prepared_async_call(
-            grid, record.block, stream, *values, shared_size=record.shared_bytes
+        # what PyCUDA's own calls end in; before it they set the block's shape by a call that CUDA has deprecated
+        self._functions[record.kernel, record.variant]._launch_kernel(
+            grid, record.block, _packed(record, values), record.shared_bytes, stream
         )
 
     def close(self) -> None:
@@ -132,5 +127,11 @@ class KernelSet:
         self._modules.clear()
 
 
-def _format(kind: str, dtype: str | None) -> str:
-    return _FORMATS[dtype] if kind == "scalar" and dtype is not None else _POINTER
+def _packed(record: LaunchRecord, values: Sequence[int | float]) -> bytes:
+    """Parameters as the driver takes them: each at its offset, little-endian."""
+    buffer = bytearray(record.parameter_bytes)
+    for parameter, value in zip(record.parameters, values, strict=True):
+        scalar = parameter.kind == "scalar" and parameter.dtype is not None
+        kind = _FORMATS[str(parameter.dtype)] if scalar else _POINTER
+        struct.pack_into(kind, buffer, parameter.offset, value)
+    return bytes(buffer)

@@ -21,7 +21,7 @@ from ..verify import against_check, refuse_unlike
 from .backend import CudaBackend
 from .choose import Fit, best, fits
 from .driver import Device
-from .kernels import KernelSet, kernel_files
+from .kernels import KernelSet, kernels_for
 from .network import AttentionArrays, Network
 from .parts import Parts
 from .resources import Resources
@@ -87,20 +87,20 @@ def open_payload(plan: Plan, device: Device, source: Source, *, flavour: Flavour
         BackendError: TensorRT, the driver or the memory do not take it.
     """
     payload, manifest = source.payload, plan.manifest
-    files, kernels_why = kernel_files(source.kernels, capability=device.capability, member=source.member)
-    if not files:
+    compiled, kernels_why = kernels_for(source.kernels, capability=device.capability, member=source.member)
+    if not compiled:
         raise BackendError(
             f"{kernels_why}; run `uperfuse build` on the plan on this machine, or --arch {device.capability} on one "
             "that has Triton"
         )
     attention = {each.series: _attention(each, source.member) for each in source.attention} if payload.cut else {}
     vectors = {m.name: stand_in_vectors(plan, m.name) for m in manifest.modalities if m.may_be_absent}
-    network = Network(manifest, payload, tuple(file.record for file in files), attention, vectors)
+    network = Network(manifest, payload, tuple(each.record for each in compiled), attention, vectors)
     with device.current():
         parts = Parts(device, payload, flavour=flavour, member=source.member)
         kernels = KernelSet(device, ())
         try:
-            kernels = KernelSet(device, files)
+            kernels = KernelSet(device, compiled)
             session = CudaSession(device, network, parts=parts, kernels=kernels)
         except BaseException:
             kernels.close()
@@ -110,7 +110,7 @@ def open_payload(plan: Plan, device: Device, source: Source, *, flavour: Flavour
     reasons = (
         f"runs on {device.name} (sm_{device.capability}, cuda:{device.ordinal}) in {payload.precision}",
         f"engines of {payload.flavour} {payload.version}, {why}",
-        kernels_why + ("" if payload.cut else "; series' encoders are whole engines"),
+        kernels_why + ("; series' encoders are whole engines" if payload.dates and not payload.cut else ""),
     )
     resources = Resources(device, parts=parts, kernels=kernels, session=session)
     return CudaBackend(resources, network, reasons=reasons)

@@ -209,9 +209,8 @@ class CudaSession:
             self._device.cuda.Context.synchronize()  # their makers may not be done
         for index, name, array in images:
             if array.ordinal not in (None, self._device.ordinal):
-                raise TileError(
-                    f"{name} lies on cuda:{array.ordinal}, and the engine runs on cuda:{self._device.ordinal}; copy it there"
-                )
+                here = f"cuda:{self._device.ordinal}"
+                raise TileError(f"{name} lies on cuda:{array.ordinal}, and the engine runs on {here}; copy it there")
             slot = frame.plan.layouts["input"][f"{name}.pixels"]
             start = frame.address("input") + slot.offset + index * (slot.nbytes // slot.shape[0])
             self._device.cuda.memcpy_dtod_async(start, array.address, array.nbytes, self.compute)

@@ -1,0 +1,175 @@
+"""`uperfuse build`: a plan's segments again, made for one kind of machine."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..errors import BackendError
+from ..rasters import Scene
+
+if TYPE_CHECKING:
+    from ..build.build import BuildReport
+    from ..build.settings import BuildSettings
+
+__all__ = ["register"]
+
+_PRECISIONS = {"fp32": "float32", "float32": "float32", "fp16": "fp16", "bf16": "bf16", "int8": "int8", "fp8": "fp8"}
+_QUANTISED = ("int8", "fp8")
+
+
+def register(app: typer.Typer) -> None:
+    """Add `build` to the command line."""
+    app.command("build")(_build)
+
+
+def _build(
+    plan: Annotated[Path, typer.Argument(help="The plan; replaced unless --out is given.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The plan to write.", show_default=False)] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8 (from sm_89 on).")] = "fp16",
+    batch: Annotated[str, typer.Option(help="Tiles at a time, such as 1,4.")] = "1",
+    dates: Annotated[str, typer.Option(help="Numbers of dates that series are padded to.")] = "16,32,64,96",
+    device: Annotated[
+        str, typer.Option(help="auto, cuda, cuda:1, none (build without a GPU), or cpu (8-bit plans for processors).")
+    ] = "auto",
+    flavour: Annotated[str, typer.Option(help="auto, tensorrt, or rtx for workstations.")] = "auto",
+    kernels: Annotated[
+        bool, typer.Option("--kernels/--no-kernels", help="Cut series' encoders at our kernels.")
+    ] = True,
+    kernels_from: Annotated[
+        Path | None,
+        typer.Option(help="Folder made by python -m uperfuse.kernels.build, where Triton is not installed.",
+                     show_default=False),
+    ] = None,
+    arch: Annotated[
+        str, typer.Option(help="Compute capabilities to add kernels for, such as 87,90.", show_default="this GPU's")
+    ] = "",
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Engines for later versions and the lean runtime, too.")
+    ] = False,
+    scene: Annotated[
+        Path | None,
+        typer.Option(help="Scene file (YAML) whose tiles ranges and accuracy of 8-bit plans are measured on.",
+                     show_default=False),
+    ] = None,
+    max_miou_drop: Annotated[
+        float, typer.Option(min=0, max=100, help="Points of mean IoU that an 8-bit plan may lose.")
+    ] = 0.5,
+) -> None:  # fmt: skip
+    """Add TensorRT engines for this machine to a plan, or an 8-bit form for processors."""
+    console = Console()
+    missing = [name for name in ("onnx",) if find_spec(name) is None]
+    if missing:
+        raise BackendError(f"build needs {missing[0]}, which is not installed; pip install 'uperfuse[tensorrt]'")
+    kind = _PRECISIONS.get(precision)
+    if kind is None:
+        raise BackendError(f"precision is {precision!r}, expected fp32, fp16, bf16, int8 or fp8; choose one of them")
+    if kind in _QUANTISED and scene is None:
+        raise BackendError(f"{precision} chooses its ranges from your own tiles; name their rasters with --scene")
+    tiles_of = None if scene is None else Scene.from_yaml(scene)
+    if device == "cpu":
+        _for_processor(plan, out, kind, tiles_of, max_miou_drop, console)
+        return
+    from ..build.settings import BuildSettings
+    from ..tensorrt.flavour import Asked
+
+    known: dict[str, Asked] = {"auto": "auto", "tensorrt": "tensorrt", "rtx": "rtx"}
+    if flavour not in known:
+        raise BackendError(f"flavour is {flavour!r}, expected auto, tensorrt or rtx; choose one of them")
+    settings = BuildSettings(
+        precision=kind,  # type: ignore[arg-type]  # one of the values above
+        batches=_numbers("--batch", batch),
+        dates=_numbers("--dates", dates),
+        cut=kernels,
+        flavour=known[flavour],
+        version_compatible=version_compatible,
+        architectures=_numbers("--arch", arch) if arch else (),
+        kernels=kernels_from,
+    )
+    _for_gpu(plan, out, settings, device, tiles_of, max_miou_drop, console)
+
+
+def _for_gpu(
+    plan: Path,
+    out: Path | None,
+    settings: BuildSettings,
+    device: str,
+    scene: Scene | None,
+    max_miou_drop: float,
+    console: Console,
+) -> None:
+    from ..build.build import build_plan, find_device
+    from ..build.quantised import quantise_scene
+
+    found, why = find_device(device)
+    if found is None:
+        console.print(f"no GPU: {why}")
+    quantise = None
+    if scene is not None and (settings.precision == "int8" or settings.precision == "fp8"):
+        quantise = quantise_scene(scene, kind=settings.precision, max_miou_drop=max_miou_drop, say=console.print)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            steps = bar.add_task("", total=None)
+
+            def progress(phase: str, done: int, total: int) -> None:
+                bar.update(steps, description=phase, completed=done, total=total)
+
+            report = build_plan(
+                plan,
+                out=out,
+                settings=settings,
+                device=found,
+                quantise=quantise,
+                say=console.print,
+                progress=progress,
+            )
+    finally:
+        if found is not None:
+            found.release()
+    _print_report(report, out or plan, console)
+
+
+def _for_processor(
+    plan: Path, out: Path | None, precision: str, scene: Scene | None, max_miou_drop: float, console: Console
+) -> None:
+    if precision != "int8" or scene is None:
+        raise BackendError(
+            f"precision is {precision}, expected int8 for --device cpu: a processor computes everything else from the "
+            "plan as it is"
+        )
+    from ..build.processor import build_for_processor
+
+    report = build_for_processor(plan, out=out, scene=scene, max_miou_drop=max_miou_drop, say=console.print)
+    for line in report.lines:
+        console.print(line, highlight=False)
+
+
+def _print_report(report: BuildReport, path: Path, console: Console) -> None:
+    payload = report.payload
+    for note in report.notes:
+        console.print(note, highlight=False)
+    if payload.float_layers:
+        console.print(f"stayed in floating point: {', '.join(payload.float_layers)}", highlight=False)
+    if payload.verified is None:
+        console.print(f"{payload.target}: not verified, for there is no GPU here; its first load on one verifies it")
+    else:
+        for each in payload.verified.agreement:
+            console.print(
+                f"{payload.target}: {each.task} on {payload.verified.machine}: relative error "
+                f"{each.relative_error:.1e}, {each.argmax_equal:.3%} of classes equal"
+            )
+    signed = f", signed with the key {report.signed!r}" if report.signed else ""
+    console.print(f"{path}: {report.size / 1e6:.1f} MB, plan {report.plan_hash[:12]}{signed}", highlight=False)
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise BackendError(f"{option} is {text!r}, expected whole numbers such as 1,4; correct it") from None

@@ -1,0 +1,79 @@
+"""Plans with engines, built by the project's own builder on the simulated driver."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from tests.plan_cache import ROOT
+from uperfuse.engine import Plan
+from uperfuse.engine.backends.cuda.driver import Device
+from uperfuse.engine.build.build import build_plan
+from uperfuse.engine.build.kernels import attention_shapes
+from uperfuse.engine.build.parts import float_parts
+from uperfuse.engine.build.settings import BuildSettings
+from uperfuse.engine.launching import KernelFiles, KernelRequest, kernel_stem, plan_requests
+from uperfuse.kernels.build import compile_requests
+
+from . import control
+
+__all__ = ["compiled", "plan_with_engines"]
+
+CUBINS = ROOT / "build" / "cubins"
+_SOURCES = ("kernels/*.py", "kernels/*/kernel.py", "engine/launching/*.py")
+
+
+def compiled(requests: tuple[KernelRequest, ...], *, capability: int) -> Path:
+    """Folder with the real cubins of some requests, whose launches the simulated driver knows from now on.
+
+    Args:
+        requests: what is needed; compiled once for all processes.
+        capability: of the simulated device.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in (ROOT / "kernels").parent.glob(pattern)):
+        digest.update(path.read_bytes())
+    folder = CUBINS / digest.hexdigest()[:16]
+    missing = [each for each in requests if KernelFiles.read(folder, each, capability=capability) is None]
+    if missing:
+        for files in compile_requests(missing, capabilities=[capability]):
+            _store(folder, files)
+    found = [KernelFiles.read(folder, each, capability=capability) for each in requests]
+    control.register([each.record for each in found if each is not None])
+    return folder
+
+
+def plan_with_engines(plan: Path, out: Path, *, capability: int = 87, **settings: object) -> Path:
+    """Build engines for a plan on the simulated device.
+
+    Args:
+        plan: the plan.
+        out: where the plan with the engines goes.
+        capability: of the simulated device, which is configured already.
+        settings: of the build.
+    """
+    asked = BuildSettings(**settings)  # type: ignore[arg-type]
+    with Plan.open(plan) as opened:
+        series = any(modality.kind == "series" for modality in opened.manifest.modalities)
+        shapes = attention_shapes(float_parts(opened, cut=True)) if asked.cut and series else {}
+        requests = plan_requests(opened.manifest, attention=shapes, precision=asked.precision, dates=asked.dates)
+    folder = compiled(requests, capability=capability)
+    device = Device(0)
+    try:
+        build_plan(plan, out=out, settings=BuildSettings(**{**settings, "kernels": folder}), device=device)  # type: ignore[arg-type]
+    finally:
+        device.release()
+    return out
+
+
+def _store(folder: Path, files: KernelFiles) -> None:
+    """Write a kernel's files; the record, which is looked for, comes last."""
+    stem = folder / kernel_stem(files.request, capability=files.record.capability)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for kind in ("cubin", "ptx", "json"):
+        path = stem.with_name(f"{stem.name}.{kind}")
+        working = path.with_name(f".{path.name}.{os.getpid()}")
+        working.write_bytes(files.contents[kind])
+        shutil.move(working, path)
