@@ -28,13 +28,14 @@ def cuda() -> Iterator[ModuleType]:
 
 
 @pytest.fixture
-def gpu(cuda: ModuleType) -> Iterator[ModuleType]:
-    """`pycuda.driver` with the primary context current on this thread."""
+def gpu(cuda: ModuleType, request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    """`pycuda.driver` with the primary context current on this thread; what fixtures made in it goes before it."""
     import pycuda.driver as driver
 
     driver.init()
     context = driver.Device(0).retain_primary_context()
     context.push()
     yield driver
+    request.node.funcargs.clear()
     gc.collect()
     context.detach()
