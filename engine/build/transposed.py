@@ -37,28 +37,36 @@ def as_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_convolution(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether a node is a transposed convolution of stride one with weights of its own."""
+    """Whether a node is a transposed convolution of stride one that is cut by no more than it reaches."""
     if node.op_type != "ConvTranspose" or len(graph.readers[node.input[1]]) != 1:
         return False
     if set(attribute(node, "strides") or [1]) != {1} or set(attribute(node, "output_padding") or [0]) != {0}:
         return False
     plain = attribute(node, "group") in (None, 1) and attribute(node, "auto_pad") in (None, b"NOTSET")
-    return plain and attribute(node, "output_shape") is None and node.input[1] in graph.constants
+    if not plain or attribute(node, "output_shape") is not None or node.input[1] not in graph.constants:
+        return False
+    return min(_pads(graph, node)) >= 0
+
+
+def _pads(graph: Graph, node: onnx.NodeProto) -> list[int]:
+    """Padding of the convolution that a transposed one is."""
+    sides = graph.constants[node.input[1]].dims[2:]
+    rates = attribute(node, "dilations") or [1] * len(sides)
+    reach = [rate * (side - 1) for rate, side in zip(rates, sides, strict=True)]
+    cut = attribute(node, "pads") or [0] * (2 * len(sides))
+    return [far - pad for far, pad in zip([*reach, *reach], cut, strict=True)]
 
 
 def _convolution(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto:
     sides = list(graph.constants[node.input[1]].dims[2:])
-    dilations = attribute(node, "dilations") or [1] * len(sides)
-    pads = attribute(node, "pads") or [0] * (2 * len(sides))
-    reach = [rate * (side - 1) for rate, side in zip(dilations, sides, strict=True)] * 2
     return helper.make_node(
         "Conv",
         list(node.input),
         list(node.output),
         name=node.name,
         kernel_shape=sides,
-        dilations=dilations,
-        pads=[far - pad for far, pad in zip(reach, pads, strict=True)],
+        dilations=attribute(node, "dilations") or [1] * len(sides),
+        pads=_pads(graph, node),
     )
 
 
