@@ -1,6 +1,6 @@
-"""Compiles the kernels ahead of time: `python -m uperfuse.kernels.build -o DIR [--arch 87 90 ...] [--kernel NAME ...]`.
+"""Compiles kernels ahead of time: `python -m uperfuse.kernels.build -o DIR [--arch 87 90 ...] [--plan PLAN ...]`.
 
-Every variant of every kernel is compiled with Triton's own compiler, which needs no GPU, into
+Triton's own compiler, which needs no GPU, makes of every variant of every kernel, or of what a plan needs,
 
     DIR/sm_87/<kernel>.<variant>.cubin     what the GPU runs
     DIR/sm_87/<kernel>.<variant>.ptx       its portable form
@@ -15,57 +15,54 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import re
-import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import track
 
-from ..engine.launching import ITEM_BYTES, POINTER_ALIGNMENT, File, LaunchRecord, Parameter
+from ..engine import Plan, UPerFuseError
+from ..engine.launching import SHORT_TYPES, KernelFiles, KernelRequest, dates_limit, kernel_stem, plan_requests
+from ..engine.series import DATE_BUCKETS
 from .boards import BOARDS
-from .spec import KernelSpec, Pointer, Variant
+from .folder import check_free, replacing
+from .records import BuildError, launch_record
+from .spec import Variant
 
-__all__ = ["BuildError", "build", "main"]
+__all__ = ["REQUESTS", "BuildError", "build", "build_requests", "compile_requests", "main"]
 
+REQUESTS = TypeAdapter(tuple[KernelRequest, ...])
+"""Requests as JSON: a list of `{"kernel": ..., "types": {...}, "constants": {...}}`."""
 HARMLESS = {"TRITON_CACHE_DIR", "TRITON_HOME"}
 """Triton's environment variables that do not change what is compiled: the build keeps no cache."""
 SWITCHES = {"PTXAS_OPTIONS", "DISABLE_PTXAS_OPT", "DISABLE_LLVM_OPT", "USE_IR_LOC", "LLVM_EXTRACT_DI_LOCAL_VARIABLES"}
 """Those that do and are not named after Triton."""
 INTERRUPTED = 130
-POINTER_BYTES = 8
-PTX_BYTES = {"64": 8, "32": 4}
-NULLS = ("global_scratch", "profile_scratch")
-"""Parameters that Triton adds behind a kernel's own."""
-
-
-class BuildError(RuntimeError):
-    """The build cannot be done; nothing was written."""
 
 
 class _Task(NamedTuple):
-    kernel: str
-    variant: str
+    request: KernelRequest
     capability: int
 
     @property
     def stem(self) -> str:
-        return f"sm_{self.capability}/{self.kernel}.{self.variant}"
+        return kernel_stem(self.request, capability=self.capability)
 
 
 def build(
     out: Path, *, capabilities: Sequence[int] = tuple(BOARDS), kernels: Sequence[str] | None = None, jobs: int = 1
 ) -> Counter[str]:
-    """Compile kernels into a folder.
+    """Compile every variant that kernels declare into a folder.
 
     Args:
         out: the folder; must not exist, be empty, or hold an earlier build, which is replaced.
@@ -80,13 +77,94 @@ def build(
         BuildError: unknown names, an environment that would change the code, a folder with other files, or a kernel
             that cannot be compiled.
     """
+    return _build(out, lambda: _declared(kernels), capabilities=capabilities, jobs=jobs)
+
+
+def build_requests(
+    out: Path, requests: Iterable[KernelRequest], *, capabilities: Sequence[int], jobs: int = 1
+) -> Counter[str]:
+    """Compile what is asked for, be it declared or not, into a folder.
+
+    Args:
+        out: as of `build`.
+        requests: kernels and their variants.
+        capabilities: compute capabilities, such as 87.
+        jobs: processes that compile side by side.
+
+    Returns:
+        Kernel -> number of cubins.
+
+    Raises:
+        BuildError: as of `build`, or a request that a kernel's declaration does not admit.
+    """
+    wanted = [*dict.fromkeys(requests)]
+    return _build(out, lambda: _admitted(wanted), capabilities=capabilities, jobs=jobs)
+
+
+def compile_requests(
+    requests: Iterable[KernelRequest], *, capabilities: Sequence[int], jobs: int | None = None
+) -> tuple[KernelFiles, ...]:
+    """Compile what is asked for, in a process of its own.
+
+    That process sees none of the environment variables that change what Triton makes, so that a process that
+    interprets kernels may call this, too; and it never runs the caller's main module, which need not be guarded.
+
+    Args:
+        requests: kernels and their variants.
+        capabilities: compute capabilities, such as 87.
+        jobs: processes that compile side by side; one per core where left out.
+
+    Returns:
+        The files of every request, architecture after architecture.
+
+    Raises:
+        BuildError: as of `build_requests`, or Triton is not installed.
+    """
+    if find_spec("triton") is None:
+        raise BuildError("triton is not installed")
+    wanted = tuple(dict.fromkeys(requests))
+    with tempfile.TemporaryDirectory(prefix="uperfuse-kernels-") as place:
+        asked, made = Path(place) / "requests.json", Path(place) / "cubins"
+        asked.write_bytes(REQUESTS.dump_json(wanted))
+        chosen = ["--requests", str(asked), "-o", str(made), "--arch", *map(str, capabilities)]
+        chosen += ["--jobs", str(jobs or os.cpu_count() or 1)]
+        done = subprocess.run(  # noqa: S603  our own command, and names of architectures
+            [sys.executable, "-m", __name__, *chosen],
+            # where the caller is, a file could take the place of a module
+            cwd=place,
+            env={name: value for name, value in os.environ.items() if name not in _switches()},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            last = (done.stderr.strip() or f"the compiler ended with {done.returncode}").splitlines()[-1]
+            raise BuildError(last.removeprefix("error: "))
+        found = [
+            KernelFiles.read(made, each, capability=capability)
+            for capability in dict.fromkeys(capabilities)
+            for each in wanted
+        ]
+    return tuple(each for each in found if each is not None)
+
+
+def _build(
+    out: Path, wanted: Callable[[], Sequence[KernelRequest]], *, capabilities: Sequence[int], jobs: int
+) -> Counter[str]:
+    """Compile into a folder what `wanted` names once the environment is known to be clean."""
     out = out.absolute()
-    _check_environment()
-    tasks = _tasks(capabilities, kernels)
-    _check_free(out)
+    found = ", ".join(sorted(_switches()))
+    if found:
+        raise BuildError(
+            f"{found} set, expected none of Triton's switches, which change what it compiles; unset {found}"
+        )
+    unknown = sorted(set(capabilities) - BOARDS.keys())
+    if unknown:
+        raise BuildError(f"architecture {unknown[0]} is not known, expected some of {[*BOARDS]}; name one of these")
+    tasks = [_Task(request, each) for request in wanted() for each in sorted(set(capabilities))]
+    check_free(out)
     # spawned processes share no state with this one, threads included
     pool = ProcessPoolExecutor(max(1, min(jobs, len(tasks))), mp_context=multiprocessing.get_context("spawn"))
-    with _replacing(out) as folder, tempfile.TemporaryDirectory(prefix="uperfuse-build-") as cache:
+    with replacing(out) as folder, tempfile.TemporaryDirectory(prefix="uperfuse-build-") as cache:
         for capability in {task.capability for task in tasks}:
             (folder / f"sm_{capability}").mkdir()
         try:
@@ -99,65 +177,42 @@ def build(
             raise BuildError("a process that compiles was killed, expected none to be; name fewer --jobs") from None
         finally:
             pool.shutdown(cancel_futures=True)
-    return Counter(task.kernel for task in tasks)
+    return Counter(task.request.kernel for task in tasks)
 
 
-def _check_environment() -> None:
-    found = {name for name in os.environ if name.startswith("TRITON_")} - HARMLESS | SWITCHES & os.environ.keys()
-    if found:
-        names = ", ".join(sorted(found))
-        raise BuildError(
-            f"{names} set, expected none of Triton's switches, which change what it compiles; unset {names}"
-        )
+def _switches() -> set[str]:
+    """Environment variables that are set and change what Triton compiles."""
+    return {name for name in os.environ if name.startswith("TRITON_")} - HARMLESS | SWITCHES & os.environ.keys()
 
 
-def _tasks(capabilities: Sequence[int], kernels: Sequence[str] | None) -> list[_Task]:
+def _declared(kernels: Sequence[str] | None) -> list[KernelRequest]:
+    """Every variant of some kernels, or of all."""
     from .catalogue import kernel_specs
 
-    unknown = sorted(set(capabilities) - BOARDS.keys())
-    if unknown:
-        raise BuildError(f"architecture {unknown[0]} is not known, expected some of {[*BOARDS]}; name one of these")
     specs = {spec.name: spec for spec in kernel_specs()}
     strangers = sorted(set(kernels or ()) - specs.keys())
     if strangers:
         raise BuildError(f"kernel {strangers[0]} is not known, expected some of {[*specs]}; name one of these")
     return [
-        _Task(name, variant.name, capability)
+        KernelRequest(name, variant.types, variant.constants)
         for name, spec in specs.items()
         if kernels is None or name in kernels
         for variant in spec.variants
-        for capability in sorted(set(capabilities))
     ]
 
 
-def _check_free(out: Path) -> None:
-    """Refuse to replace anything but an earlier build."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise BuildError(f"{out} is a file, expected a folder; name another place")
-    ours = re.compile(r"sm_\d+(/\w+\.[\w-]+\.(cubin|ptx|json))?")
-    for path in sorted(out.rglob("*")):
-        name = path.relative_to(out).as_posix()
-        if not ours.fullmatch(name):
-            raise BuildError(f"{out} holds {name}, expected an empty folder or an earlier build; name another folder")
+def _admitted(requests: Sequence[KernelRequest]) -> Sequence[KernelRequest]:
+    """The requests, each of a form that its kernel's declaration has."""
+    from .catalogue import kernel_specs
 
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `out` when the `with` ends without an error, and vanishes otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_name(f".{out.name}.new-{os.getpid()}")
-    old = out.with_name(f".{out.name}.old-{os.getpid()}")
-    new.mkdir()
-    try:
-        yield new
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    specs = {spec.name: spec for spec in kernel_specs()}
+    for request in requests:
+        if request.kernel not in specs:
+            raise BuildError(f"kernel {request.kernel} is not known, expected some of {[*specs]}; name one of these")
+        reason = specs[request.kernel].refusal(Variant.of(request))
+        if reason:
+            raise BuildError(f"{request} cannot be compiled: {reason}; ask for another variant")
+    return requests
 
 
 def _compile(task: _Task, *, folder: Path, cache: str) -> None:
@@ -167,102 +222,30 @@ def _compile(task: _Task, *, folder: Path, cache: str) -> None:
     from .catalogue import kernel_specs
     from .compile import compile_kernel
 
-    (spec,) = (spec for spec in kernel_specs() if spec.name == task.kernel)
-    (variant,) = (variant for variant in spec.variants if variant.name == task.variant)
+    (spec,) = (spec for spec in kernel_specs() if spec.name == task.request.kernel)
+    variant = Variant.of(task.request)
     triton.knobs.cache.dir = cache
     try:
         compiled = compile_kernel(spec, variant=variant, capability=task.capability)
-        record = _record(spec, variant, task.capability, compiled)
+        record = launch_record(spec, variant=variant, capability=task.capability, compiled=compiled)
+        files = KernelFiles(record, compiled.asm["cubin"], compiled.asm["ptx"].encode())
+        for kind, content in files.contents.items():
+            (folder / f"{task.stem}.{kind}").write_bytes(content)
     except Exception as error:  # noqa: BLE001  Triton raises errors of many kinds, some of which cannot be pickled
         raise BuildError(f"{task.stem} cannot be compiled: {type(error).__name__}: {error}") from None
-    stem = folder / task.stem
-    stem.with_name(f"{stem.name}.cubin").write_bytes(compiled.asm["cubin"])
-    stem.with_name(f"{stem.name}.ptx").write_text(compiled.asm["ptx"], encoding="utf-8")
-    stem.with_name(f"{stem.name}.json").write_text(record.to_json(), encoding="utf-8")
-
-
-def _record(spec: KernelSpec, variant: Variant, capability: int, compiled: Any) -> LaunchRecord:
-    """The launch record of a compiled kernel, checked against its PTX."""
-    from triton.backends.nvidia.compiler import get_ptxas
-
-    made = compiled.metadata
-    plain = (made.global_scratch_size, made.profile_scratch_size, made.num_ctas, made.launch_cooperative_grid)
-    if plain != (0, 0, 1, False) or made.launch_pdl or made.tensordesc_meta:
-        raise BuildError(
-            "asks for scratch memory, clusters, a cooperative launch or descriptors, expected none of them"
-        )
-    ptx: str = compiled.asm["ptx"]
-    parameters = _parameters(spec, variant)
-    sizes = [PTX_BYTES[bits] for bits in re.findall(r"^\s*\.param \.[a-z](\d+)", ptx, flags=re.MULTILINE)]
-    if sizes != [each.size for each in parameters]:
-        raise BuildError(f"PTX has parameters of {sizes} bytes, expected {[each.size for each in parameters]}")
-    (target,) = re.findall(r"^\.target (\w+)", ptx, flags=re.MULTILINE)
-    # more than the declaration's warps where Triton gives some of them a part of their own
-    (threads,) = re.findall(r"^\.reqntid (\d+)$", ptx, flags=re.MULTILINE)
-    configuration = spec.configure(variant, capability)
-    x, y, z = (*spec.grid, "1", "1")[:3]
-    return LaunchRecord(
-        kernel=spec.name,
-        variant=variant.name,
-        types=dict(variant.types),
-        constants=dict(variant.constants),
-        configuration=dict(configuration.constants),
-        capability=capability,
-        target=target,
-        symbol=made.name,
-        parameters=parameters,
-        parameter_bytes=parameters[-1].offset + parameters[-1].size,
-        grid=(x, y, z),
-        block=(int(threads), 1, 1),
-        shared_bytes=made.shared,
-        triton=made.triton_version,
-        ptxas=get_ptxas(capability).version,
-        cubin=File.of(compiled.asm["cubin"]),
-        ptx=File.of(ptx.encode()),
-    )
-
-
-def _parameters(spec: KernelSpec, variant: Variant) -> tuple[Parameter, ...]:
-    """Where each argument lies: in order, each at a place that its size divides."""
-    placed: list[Parameter] = []
-
-    def place(name: str, kind: Literal["pointer", "scalar", "null"], size: int, **rest: Any) -> None:
-        end = placed[-1].offset + placed[-1].size if placed else 0
-        placed.append(Parameter(name=name, kind=kind, offset=-(-end // size) * size, size=size, **rest))
-
-    for each in spec.arguments:
-        dtype = spec.dtype(each, variant)
-        if isinstance(each, Pointer):
-            array = {"dims": each.dims, "written": each.written, "alignment": POINTER_ALIGNMENT}
-            place(each.name, "pointer", POINTER_BYTES, dtype=dtype, **array)
-        else:
-            place(each.name, "scalar", ITEM_BYTES[dtype], dtype=dtype)
-    for name in NULLS:
-        place(name, "null", POINTER_BYTES)
-    return tuple(placed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m uperfuse.kernels.build", description="Compile the kernels ahead of time; needs no GPU."
-    )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder that is made or replaced")
-    parser.add_argument(
-        "--arch",
-        type=int,
-        nargs="+",
-        default=[*BOARDS],
-        metavar="SM",
-        help=f"architectures; all where left out: {[*BOARDS]}",
-    )
-    parser.add_argument("--kernel", nargs="+", metavar="NAME", help="kernels; all where left out")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; one per core where left out")
-    asked = parser.parse_args(arguments)
+    asked = _parser().parse_args(arguments)
     start = time.perf_counter()
     try:
-        built = build(asked.out, capabilities=asked.arch, kernels=asked.kernel, jobs=asked.jobs)
-    except (BuildError, OSError) as error:
+        if asked.plan or asked.requests:
+            requests = _of_plan(asked) if asked.plan else _of_list(asked.requests)
+            built = build_requests(asked.out, requests, capabilities=asked.arch, jobs=asked.jobs)
+        else:
+            built = build(asked.out, capabilities=asked.arch, kernels=asked.kernel, jobs=asked.jobs)
+    except (BuildError, UPerFuseError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -275,6 +258,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = time.perf_counter() - start
     print(f"{asked.out}: {built.total()} cubins for {targets} in {seconds:.0f} s")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m uperfuse.kernels.build", description="Compile kernels ahead of time; needs no GPU."
+    )
+    add = parser.add_argument
+    add("-o", "--out", type=Path, required=True, metavar="DIR", help="folder that is made or replaced")
+    arch = f"architectures; all where left out: {[*BOARDS]}"
+    add("--arch", type=int, nargs="+", default=[*BOARDS], metavar="SM", help=arch)
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes; one per core where left out")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--kernel", nargs="+", metavar="NAME", help="kernels; all where left out")
+    what.add_argument("--plan", type=Path, metavar="PLAN", help="what this plan needs, and nothing else")
+    what.add_argument("--requests", type=Path, metavar="FILE", help="what this list in JSON asks for, and nothing else")
+    precision = "with --plan, of products; fp16 where left out"
+    add("--precision", nargs="+", choices=[*SHORT_TYPES], default=["fp16"], metavar="TYPE", help=precision)
+    dates = [each for each in DATE_BUCKETS if dates_limit(each) is None]
+    add("--dates", type=int, nargs="+", default=dates, metavar="T", help=f"with --plan, of series; {dates}")
+    add("--no-kernels", action="store_true", help="with --plan, as of `uperfuse build`: series are not cut")
+    return parser
+
+
+def _of_plan(asked: argparse.Namespace) -> tuple[KernelRequest, ...]:
+    """What a plan needs."""
+    from ..engine.build.kernels import attention_shapes
+    from ..engine.build.parts import float_parts
+
+    with Plan.open(asked.plan) as plan:
+        attention = attention_shapes(float_parts(plan, cut=not asked.no_kernels))
+        return tuple(
+            request
+            for precision in asked.precision
+            for request in plan_requests(plan.manifest, attention=attention, precision=precision, dates=asked.dates)
+        )
+
+
+def _of_list(path: Path) -> tuple[KernelRequest, ...]:
+    """What a list asks for."""
+    try:
+        return REQUESTS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise BuildError(f"{path} is no list of requests: {reason}; write one as REQUESTS has it") from None
 
 
 if __name__ == "__main__":

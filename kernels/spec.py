@@ -136,6 +136,21 @@ class KernelSpec:
         """An argument's dtype in a variant."""
         return variant.types.get(argument.dtype, argument.dtype)
 
+    def refusal(self, variant: Variant) -> str | None:
+        """Why a variant is none that the declaration admits; None where it is one."""
+        declared = self.variants[0]
+        for what, got, expected in (
+            ("types", variant.types, declared.types),
+            ("constants", variant.constants, declared.constants),
+        ):
+            # in order, because their names are made of them
+            if [*got] != [*expected]:
+                return f"{what} are {[*got]}, expected {[*expected]}"
+        for name, dtype in variant.types.items():
+            if dtype not in self.admits[name]:
+                return f"{name} is {dtype}, expected one of {self.admits[name]}"
+        return None
+
     def constants(self, variant: Variant, capability: int) -> dict[str, int]:
         """All compile-time constants of a variant on an architecture."""
         return {**variant.constants, **self.configure(variant, capability).constants}

@@ -1,11 +1,12 @@
 """How our compiled kernels are launched by a program that has neither Triton nor PyTorch.
 
 `requests` says which compiled kernel a step needs, `plan_requests` all that a plan needs, `limits` what kernels cannot
-serve. `record` says of one cubin where its arguments lie, `expressions` how large its grid and arrays are, `numbers`
-which numbers an operation hands to its kernel. The kernels' own launches from PyTorch use the same.
+serve. `files` reads a compiled kernel, `record` says where its arguments lie, `expressions` how large its grid and
+arrays are, `numbers` which numbers an operation hands to it. The kernels' own launches from PyTorch use the same.
 """
 
 from .expressions import evaluate, names
+from .files import KernelFiles, kernel_stem
 from .limits import aggregate_limit, attention_limit, classify_limit, dates_limit
 from .numbers import (
     AttentionNumbers,
@@ -29,10 +30,11 @@ from .requests import (
     prepare_request,
     variant_name,
 )
-from .types import ITEM_BYTES, KERNEL_TYPES, POINTER_ALIGNMENT
+from .types import ARCHITECTURES, ITEM_BYTES, KERNEL_TYPES, POINTER_ALIGNMENT
 
 __all__ = [
     "AGGREGATED_MAPS",
+    "ARCHITECTURES",
     "ATTENTION_DATES",
     "ITEM_BYTES",
     "KERNEL_TYPES",
@@ -41,6 +43,7 @@ __all__ = [
     "AttentionNumbers",
     "AttentionShape",
     "File",
+    "KernelFiles",
     "KernelRequest",
     "LaunchRecord",
     "Parameter",
@@ -59,6 +62,7 @@ __all__ = [
     "dates_limit",
     "evaluate",
     "fusion_request",
+    "kernel_stem",
     "names",
     "plan_requests",
     "prepare_request",

@@ -72,7 +72,7 @@ class KernelRequest:
         return (record.kernel, record.types, record.constants) == (self.kernel, self.types, self.constants)
 
     def __hash__(self) -> int:
-        return hash((self.kernel, self.variant))
+        return hash((self.kernel, frozenset(self.types.items()), frozenset(self.constants.items())))
 
     def __str__(self) -> str:
         return f"{self.kernel}.{self.variant}"

@@ -212,7 +212,10 @@ def pyramid_fusion_backward(
 
 def _configure(variant: Variant, capability: int) -> Configuration:
     """Wide enough that the rim around a block's samples is little, small enough that two programs fit a processor."""
-    block = {"PY": 8, "PX": 16, "N": 64, "S": 16}
+    constants = variant.constants
+    # channels that 16 does not divide are classes, or those of a narrow network; with more of them at once it spills
+    few = not constants["BASE"] and not constants["ALIGNED"]
+    block = {"PY": 8, "PX": 16, "N": 32 if few else 64, "S": 16}
     # longer steps spill: of float32, whose products are three each, and on sm_100 and sm_110
     short = variant.types["T"] == "fp32" or capability in (100, 110)
     item_bytes = ITEM_BYTES[variant.types["T"]]

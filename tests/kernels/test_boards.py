@@ -2,6 +2,7 @@
 
 import pytest
 
+from uperfuse.engine.launching import ARCHITECTURES
 from uperfuse.kernels.boards import BOARDS
 
 KB = 1024
@@ -40,5 +41,5 @@ def test_resident_blocks(capability, registers, warps, shared_bytes, blocks):
 
 
 def test_boards_are_those_that_kernels_are_compiled_for():
-    assert list(BOARDS) == [80, 86, 87, 89, 90, 100, 110, 120]
+    assert tuple(BOARDS) == ARCHITECTURES == (80, 86, 87, 89, 90, 100, 110, 120)
     assert {board.block_shared_bytes // KB for board in BOARDS.values()} == {99, 163, 227}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from uperfuse.engine.launching.record import LaunchRecord
+from uperfuse.engine.build.kernels import kernel_capability
+from uperfuse.engine.launching import KernelRequest, LaunchRecord
 from uperfuse.kernels import build as build_module
 from uperfuse.kernels.boards import BOARDS, RESERVED_SHARED_BYTES
 from uperfuse.kernels.build import BuildError, build, main
@@ -112,6 +113,12 @@ def test_records_say_what_the_declarations_say(built: Built) -> None:
         ]
         assert said == declared
         assert {at.alignment for at in record.parameters if at.kind == "pointer"} == {16}
+
+
+def test_later_gpus_are_served_by_the_latest_ptx_that_is_bound_to_no_architecture(built: Built) -> None:
+    portable = {each.record.capability for each in built.compiled if not each.record.target.endswith("a")}
+    for gpu in (88, 99, 103, 121, 999):
+        assert kernel_capability(gpu) == max(each for each in portable if each < gpu)
 
 
 def test_records_say_what_the_cubins_hold(built: Built) -> None:
@@ -267,15 +274,15 @@ def fake(compiling: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
     def compile_one(task, *, folder, cache):
         (folder / f"{task.stem}.cubin").write_text("new")
-        if task.kernel in errors:
-            raise errors[task.kernel]
+        if task.request.kernel in errors:
+            raise errors[task.request.kernel]
 
-    def tasks(capabilities, kernels):
-        return [build_module._Task(kernel, "bf16", capability) for kernel in kernels for capability in capabilities]
+    def declared(kernels):
+        return [KernelRequest(kernel, {"T": "bf16"}, {}) for kernel in kernels]
 
     compiling.setattr(build_module, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
     compiling.setattr(build_module, "_compile", compile_one)
-    compiling.setattr(build_module, "_tasks", tasks)
+    compiling.setattr(build_module, "_declared", declared)
     return compiling
 
 
