@@ -57,7 +57,7 @@ def cuda_headers() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Environment of a process that finds the simulated driver, PyCUDA and the stand-ins."""
+    """Environment of a process that finds the simulated driver, PyCUDA, and what takes the place of TensorRT."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
     return outside | {
         "LD_LIBRARY_PATH": str(LIBRARY.parent),

@@ -6,6 +6,7 @@ streams are named as the driver names them, by integers.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import itertools
 import traceback
@@ -132,6 +133,7 @@ class RawLaunch(ctypes.Structure):
 
 _RunKernel = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(RawLaunch))
 _RunFunction = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64)
+_DropFunction = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
 
 _numbers = itertools.count(1)
 _functions: dict[int, Callable[[], None]] = {}
@@ -178,7 +180,7 @@ def configure(
 def reset() -> None:
     """Begin anew, with the default device: contexts and all that is in them are gone, and so are records and faults."""
     _library.sim_reset()
-    _drop_released()
+    _functions.clear()
     _records.clear()
     configure()
 
@@ -212,7 +214,6 @@ def enqueue(stream: int, function: Callable[[], None], *, name: str = "host func
     Raises:
         DriverError: the call is refused, as a kernel's launch would be.
     """
-    _drop_released()
     number = next(_numbers)
     _functions[number] = function
     code = _library.sim_enqueue(stream, number, name.encode())
@@ -247,7 +248,7 @@ def inject(call: str, *, code: int, after: int = 0) -> Injection:
 
     A call that gives something back (`cuMemFree`) does so all the same, as a real one does that reports an error from
     before. An error that stays (ILLEGAL_ADDRESS, LAUNCH_FAILED) breaks the context until it is destroyed; a lost device
-    (DEVICE_UNAVAILABLE) stays until `reset`.
+    (DEVICE_UNAVAILABLE) stays until `reset`. PyCUDA asks a second time for memory that it did not get.
 
     Args:
         call: its name, without a version.
@@ -309,11 +310,6 @@ def _texts(which: str) -> list[str]:
     return room.raw[:size].decode(errors="replace").split("\x1e")[:-1]
 
 
-def _drop_released() -> None:
-    while number := _library.sim_released():
-        _functions.pop(number, None)
-
-
 def _guarded(what: str, run: Callable[[], None]) -> int:
     """Run what an operation on a stream is; its code."""
     try:
@@ -334,6 +330,11 @@ def _run_function(number: int) -> int:
     return _guarded("host function", _functions[number])
 
 
+@_DropFunction
+def _drop_function(number: int) -> None:
+    _functions.pop(number, None)
+
+
 @_RunKernel
 def _run_kernel(launch: ctypes._Pointer[RawLaunch]) -> int:
     def run() -> None:
@@ -349,13 +350,14 @@ def _load() -> ctypes.CDLL:
     library.sim_enqueue.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_char_p)
     library.sim_reach.argtypes = (ctypes.c_uint64, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
     library.sim_reach.restype = ctypes.c_void_p
-    library.sim_released.restype = ctypes.c_uint64
     library.sim_inject.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_int, ctypes.c_uint64)
     library.sim_is_injected.argtypes = (ctypes.c_uint64,)
     library.sim_text.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
     library.sim_text.restype = ctypes.c_size_t
-    library.sim_callbacks.argtypes = (_RunKernel, _RunFunction)
-    library.sim_callbacks(_run_kernel, _run_function)
+    library.sim_callbacks.argtypes = (_RunKernel, _RunFunction, _DropFunction)
+    library.sim_callbacks(_run_kernel, _run_function, _drop_function)
+    # objects that go with the interpreter may call the driver when nothing can answer any more
+    atexit.register(library.sim_callbacks, _RunKernel(), _RunFunction(), _DropFunction())
     return library
 
 

@@ -13,6 +13,16 @@ Call::Call(const char* name, Rules rules)
       rules_(rules),
       entry_(std::make_shared<Entry>(Entry{name, CUDA_SUCCESS, 0, 0})) {}
 
+Call::~Call() {
+  const std::vector<std::uint64_t> released = std::exchange(driver.released, {});
+  const auto drop = driver.drop_function;
+  lock.unlock();
+  // what a function held may call the driver when it goes
+  for (const std::uint64_t number : released) {
+    if (drop != nullptr) drop(number);
+  }
+}
+
 CUresult Call::begin() {
   driver.journal.calls.push_back(entry_);
   if (inside_action()) {

@@ -36,6 +36,9 @@ struct Failure {
 class Call {
  public:
   Call(const char* name, Rules rules);
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  ~Call();
 
   Driver& driver;
   std::shared_ptr<Context> context;  // the current one, where the rules ask for one

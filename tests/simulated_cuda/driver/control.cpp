@@ -51,7 +51,7 @@ std::vector<std::string> left_over(const Driver& driver) {
   return all;
 }
 
-// A Python function on a stream; told of when nothing will call it any more.
+// A Python function on a stream, which goes when nothing will call it any more.
 struct HostFunction {
   explicit HostFunction(std::uint64_t id) : number(id) {}
   HostFunction(const HostFunction&) = delete;
@@ -86,11 +86,14 @@ void sim_configure(const SimulatedSettings* settings) {
   all.queue.eager = settings->eager != 0;
 }
 
-void sim_callbacks(int (*run_kernel)(const Launch*), int (*run_function)(std::uint64_t)) {
+// Null where there is nobody any more.
+void sim_callbacks(int (*run_kernel)(const Launch*), int (*run_function)(std::uint64_t),
+                   void (*drop_function)(std::uint64_t)) {
   Driver& all = driver();
   const std::lock_guard<std::mutex> lock(all.mutex);
   all.run_kernel = run_kernel;
   all.run_function = run_function;
+  all.drop_function = drop_function;
 }
 
 // As if the process had just begun; handles from before stay invalid.
@@ -113,16 +116,6 @@ int sim_enqueue(CUstream stream, std::uint64_t number, const char* what) {
                 [function] { return static_cast<CUresult>(driver().run_function(function->number)); });
     return CUDA_SUCCESS;
   });
-}
-
-// Functions whose numbers no work holds any more, one per call; 0 if there is none.
-std::uint64_t sim_released() {
-  Driver& all = driver();
-  const std::lock_guard<std::mutex> lock(all.mutex);
-  if (all.released.empty()) return 0;
-  const std::uint64_t number = all.released.back();
-  all.released.pop_back();
-  return number;
 }
 
 // The host's address of device memory; null, with a reason, where the device may not reach it.

@@ -149,6 +149,7 @@ struct Driver {
   std::vector<std::uint64_t> released;  // functions of control that no work will call again
   int (*run_kernel)(const Launch*) = nullptr;
   int (*run_function)(std::uint64_t) = nullptr;
+  void (*drop_function)(std::uint64_t) = nullptr;
 
   // Both take the lock: for use from within actions.
   void problem(const std::string& text);
