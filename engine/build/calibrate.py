@@ -39,10 +39,9 @@ Ranges = Mapping[str, Mapping[str, Range]]
 def candidates(plan: Plan, *, kind: Kind) -> dict[str, tuple[Layer, ...]]:
     """Layers of each segment that may compute in 8 bits; segments without any are left out.
 
-    Convolutions in groups stay in floating point on TensorRT: tensor cores do not serve them, and it found no 8-bit
-    code for some (NVIDIA/TensorRT #4060). FP8 is for matrix products alone: that is all TensorRT-RTX has it for
-    (documentation, "Working with Quantized Types"), and TensorRT has it for some convolutions only (release notes).
-    On processors series stay in float32, as they do without quantisation.
+    FP8 is for matrix products alone: that is all TensorRT-RTX has it for (documentation, "Working with Quantized
+    Types"), and TensorRT has it for some convolutions only (release notes). On processors series stay in float32, as
+    they do without quantisation.
     """
     manifest = plan.manifest
     found = {}
@@ -55,7 +54,7 @@ def candidates(plan: Plan, *, kind: Kind) -> dict[str, tuple[Layer, ...]]:
             float_stem=_float_stem(manifest, segment.name),
             gives_logits=segment.role == "decode" or manifest.fusion == "mean",
         )
-        found[segment.name] = tuple(layer for layer in layers if _served(layer, kind))
+        found[segment.name] = tuple(layer for layer in layers if kind != "fp8" or layer.kind != "Conv")
     return {name: layers for name, layers in found.items() if layers}
 
 
@@ -199,10 +198,3 @@ def _float_stem(manifest: Manifest, segment: str) -> bool:
         return False
     modality = manifest.modality(subject)
     return modality.kind == "series" or modality.dtype == "float32"
-
-
-def _served(layer: Layer, kind: Kind) -> bool:
-    """Whether there is 8-bit code for a layer."""
-    if kind == "fp8":
-        return layer.kind != "Conv"
-    return kind == "uint8" or layer.groups == 1

@@ -6,7 +6,9 @@ Left in floating point are
   do not fit 256 steps;
 - the product that gives the logits: nothing behind it evens its error out;
 - scores in front of a softmax, and products of two maps (queries by keys, weights by values);
-- products with fewer than 16 terms or results, such as resizes written as products: they cost nothing.
+- products with fewer than 16 terms or results, such as resizes written as products: they cost nothing;
+- convolutions in groups: on GPUs tensor cores do not serve them, and TensorRT found no 8-bit code for some
+  (NVIDIA/TensorRT #4060); on a processor they were no faster.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def quantisable(graph: onnx.GraphProto, *, float_stem: bool, gives_logits: bool)
     return tuple(
         layer
         for layer in products(graph).values()
-        if layer.name not in kept and min(layer.results, layer.terms) >= _FEWEST
+        if layer.name not in kept and layer.groups == 1 and min(layer.results, layer.terms) >= _FEWEST
     )
 
 

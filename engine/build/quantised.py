@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from ..plan.payloads import Agreement
@@ -106,7 +107,12 @@ def quantise_part(part: FloatPart, quantisation: Quantisation) -> FloatPart:
 
 
 def quantise_scene(
-    scene: Scene, *, kind: Literal["int8", "fp8"], max_miou_drop: float, say: Callable[[str], None] = lambda _: None
+    scene: Scene,
+    *,
+    kind: Literal["int8", "fp8"],
+    max_miou_drop: float,
+    labels: Mapping[str, Path] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Callable[[Plan], Quantisation]:
     """What chooses the quantisation of a plan on the tiles of a scene.
 
@@ -114,11 +120,12 @@ def quantise_scene(
         scene: rasters of the user.
         kind: of numbers.
         max_miou_drop: points of mean IoU that no task may lose.
+        labels: task -> raster of its truth, where the user has one.
         say: is told what happens, a sentence at a time.
     """
 
     def choose(plan: Plan) -> Quantisation:
-        tiles = tiles_of_scene(scene, plan.manifest)
+        tiles = tiles_of_scene(scene, plan.manifest, labels=labels)
         return quantise_for_tensorrt(plan, tiles=tiles, kind=kind, max_miou_drop=max_miou_drop, say=say)
 
     return choose

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from ..rasters.reader import SceneReader, TileInputs
 from ..rasters.scene import Scene
 from ..rasters.tiling import TilePlace, Tiling
 from ..tiles import Tile, check_tiles
+from .truth import LabelRaster
 
 __all__ = ["CalibrationTiles", "Sample", "spread_places", "tiles_of_scene"]
 
@@ -73,24 +76,42 @@ class CalibrationTiles:
         return cls(tuple(samples[::2]), tuple(samples[1::2]))
 
 
-def tiles_of_scene(scene: Scene, manifest: Manifest, *, most: int = 32, seed: int = 0) -> CalibrationTiles:
+def tiles_of_scene(
+    scene: Scene,
+    manifest: Manifest,
+    *,
+    labels: Mapping[str, Path] | None = None,
+    most: int = 32,
+    seed: int = 0,
+) -> CalibrationTiles:
     """Tiles of the user's rasters, spread over the base raster.
 
     Args:
         scene: where the rasters are.
         manifest: what the plan takes.
+        labels: task -> raster of its truth, where the user has one: one band of classes by the plan's numbers.
         most: tiles for both uses together; fewer where the raster holds fewer that are not void.
         seed: chooses which; the same seed gives the same tiles.
 
     Raises:
         RasterError: a raster is not what the plan takes, or there are fewer than two tiles.
     """
-    with SceneReader(manifest, scene) as reader:
+    labels = labels or {}
+    unknown = sorted(set(labels) - {task.name for task in manifest.tasks})
+    if unknown:
+        raise RasterError(f"labels are given for {unknown[0]}, which the plan does not map; leave them out")
+    with ExitStack() as stack:
+        reader = stack.enter_context(SceneReader(manifest, scene))
+        truths = {
+            name: stack.enter_context(LabelRaster(path, task=manifest.task(name))) for name, path in labels.items()
+        }
         found = []
         for place in spread_places(Tiling(reader.grid.shape_yx, tile_px=manifest.base_px, halo_px=0), seed=seed):
             inputs = reader.read(place)
             if inputs is not None:
-                found.append(_sample(inputs))
+                px = manifest.label_px
+                truth = {name: raster.square(reader.grid, place, px=px) for name, raster in truths.items()}
+                found.append(_sample(inputs, truth))
             if len(found) == most:
                 break
     return CalibrationTiles.split(found)
@@ -110,8 +131,9 @@ def spread_places(tiling: Tiling, *, seed: int) -> Iterator[TilePlace]:
         point = (point + _GOLDEN_YX) % 1.0
 
 
-def _sample(inputs: TileInputs) -> Sample:
+def _sample(inputs: TileInputs, truth: Mapping[str, NDArray[np.uint8]]) -> Sample:
     return Sample(
         {name: values[None] if values.ndim == 3 else values for name, values in inputs.tiles.items()},
         {name: void[None] if void.ndim == 2 else void for name, void in inputs.voids.items()},
+        truth,
     )

@@ -30,7 +30,10 @@ MAX_CACHE_BYTES = 8 << 30
 
 def open_cache(manifest: Manifest) -> Path | None:
     """Folder for the compiled graphs of a plan, marked as used now; None where none can be written."""
-    graphs = sorted(manifest.members[segment.member].sha256 for segment in manifest.segments)
+    names = [segment.member for segment in manifest.segments]
+    if manifest.quantised is not None:
+        names += manifest.quantised.segments.values()
+    graphs = sorted(manifest.members[name].sha256 for name in names)
     key = [str(_REVISION), ov.get_version(), *graphs]
     try:
         folder = cache_root() / "openvino" / hashlib.sha256("/".join(key).encode()).hexdigest()[:32]

@@ -17,7 +17,7 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -29,7 +29,7 @@ from ...plan.manifest import Modality, Segment
 from ...plan.plan import Plan
 from ..doors import check_doors
 from ..graph_file import check_graph_file
-from .compiling import HINTS, compile_graph, first_line
+from .compiling import compile_graph, first_line
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
     constants,
@@ -39,6 +39,7 @@ from .graphs import (
     level_shapes,
     split_stem,
 )
+from .precision import choose_precision
 
 __all__ = ["CpuSegments", "CpuSession", "Pyramid"]
 
@@ -64,8 +65,9 @@ class CpuSegments:
         self._process = os.getpid()
         self._manifest = plan.manifest
         self._plan = plan
-        images = any(modality.kind == "image" for modality in plan.manifest.modalities)
-        self.precision, why = _choose_precision(self._core, precision, images=images)
+        chosen = choose_precision(self._core, precision, manifest=plan.manifest)
+        self.precision, self._rest = chosen.precision, chosen.rest
+        self._quantised = self._quantised_members() if self.precision == "int8" else {}
         self.threads = threads if threads is not None else _usable_cores()
         if self.threads < 1:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
@@ -73,7 +75,7 @@ class CpuSegments:
         check_doors(plan.manifest)
         self._cache = open_cache(plan.manifest)
         kept = () if self._cache else ("compiled at every load: the cache folder cannot be written",)
-        self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", why, *kept)
+        self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", chosen.why, *kept)
         self._open = True
         self._series_lock = threading.Lock()
         self._series: dict[tuple[str, int], ov.CompiledModel] = {}
@@ -169,8 +171,10 @@ class CpuSegments:
 
     def _compile_image(self, modality: Modality) -> dict[str, ov.CompiledModel]:
         name = f"encoder:{modality.name}"
-        if modality.dtype != "float32" or self.precision == "float32":
+        if modality.dtype != "float32" or self._rest == "float32":
             return {name: self._compile(self._fixed(name), key=name)}
+        if name in self._quantised:  # to cut it, OpenVINO would have to fold its 8-bit weights
+            return {name: self._compile(self._fixed(name), key=name, precision="float32")}
         parts = split_stem(self._fixed(name))
         if parts is None:
             return {name: self._compile(self._fixed(name), key=name, precision="float32")}
@@ -180,6 +184,11 @@ class CpuSegments:
             name: self._compile(rest, key=name),
         }
 
+    def _quantised_members(self) -> Mapping[str, str]:
+        """Segment -> member that holds it with 8-bit products."""
+        payload = self._manifest.quantised
+        return payload.segments if payload else {}
+
     def _segment(self, modality: str) -> Segment:
         return self._manifest.segment(f"encoder:{modality}")
 
@@ -187,7 +196,7 @@ class CpuSegments:
         return fix_shapes(self._read(name), self._manifest.segment(name))
 
     def _read(self, name: str) -> ov.Model:
-        content = self._plan.member(self._manifest.segment(name).member)
+        content = self._plan.member(self._quantised.get(name, self._manifest.segment(name).member))
         check_graph_file(content, segment=name)
         try:
             return self._core.read_model(io.BytesIO(content))
@@ -199,7 +208,7 @@ class CpuSegments:
             self._core,
             model,
             key=key,
-            precision=precision or self.precision,
+            precision=precision or self._rest,
             threads=self.threads,
             cache=self._cache,
         )
@@ -267,22 +276,3 @@ def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _choose_precision(core: ov.Core, asked: str, *, images: bool) -> tuple[str, str]:
-    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if asked == "auto":
-        if not images:
-            return "float32", "in float32, which series need"
-        if has_bf16:
-            return "bf16", "in bf16, which the processor multiplies natively; series and elevation's start in float32"
-        return "float32", "in float32: the processor has no bf16 instructions"
-    if asked not in HINTS:
-        raise BackendError(f"precision is {asked!r}, expected auto, {' or '.join(HINTS)}")
-    if asked == "bf16" and not has_bf16:
-        raise BackendError("precision is bf16, but the processor has no bf16 instructions; use precision='float32'")
-    if asked == "bf16" and not images:
-        raise BackendError(
-            "precision is bf16, but the plan has series alone, which need float32; use precision='float32'"
-        )
-    return asked, f"in {asked}, as asked"
