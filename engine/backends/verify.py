@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..check import check_tiles_of, relative_error
 from ..errors import BackendError
 from ..flairhub import dates_key
-from ..plan.manifest import Manifest
+from ..plan.manifest import Check, Manifest
 from ..plan.payloads import Agreement
 from ..plan.plan import Plan
 from ..tiles import check_tiles
@@ -44,31 +44,35 @@ BOUNDS = {
 """By precision."""
 
 
-def fixed_batches(manifest: Manifest) -> list[dict[str, Any]]:
+def fixed_batches(manifest: Manifest, *, most_dates: int = _DATES) -> list[dict[str, Any]]:
     """Tiles that are the same on every machine: with all modalities, and with none that may be absent.
 
     Args:
         manifest: of the plan.
+        most_dates: that a series may have.
     """
-    full = check_tiles_of(manifest, seed=_SEED, dates=_DATES)
+    full = check_tiles_of(manifest, seed=_SEED, dates=min(_DATES, most_dates))
     needed = [modality.name for modality in manifest.modalities if not modality.may_be_absent]
     some = {name: values for name, values in full.items() if name in {*needed, *map(dates_key, needed)}}
     return [full, some] if 0 < len(needed) < len(manifest.modalities) else [full]
 
 
-def against_processor(backend: Backend, processor: Backend, manifest: Manifest) -> tuple[Agreement, ...]:
+def against_processor(
+    backend: Backend, processor: Backend, manifest: Manifest, *, most_dates: int = _DATES
+) -> tuple[Agreement, ...]:
     """Compare the logits of two back ends on fixed tiles.
 
     Args:
         backend: in question.
         processor: in float32, taken for the truth.
         manifest: of the plan.
+        most_dates: that the back end takes of a series.
 
     Returns:
         The agreement of every task.
     """
     found: dict[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {t.name: [] for t in manifest.tasks}
-    for batch in fixed_batches(manifest):
+    for batch in fixed_batches(manifest, most_dates=most_dates):
         tiles = check_tiles(batch, manifest=manifest)
         got, truth = (
             each.predict(tiles, known=None, logits=True, grid="label", residence="host").logits
@@ -82,12 +86,15 @@ def against_processor(backend: Backend, processor: Backend, manifest: Manifest) 
     )
 
 
-def against_check(backend: Backend, plan: Plan) -> tuple[Agreement, ...]:
-    """Compare a back end with the logits that PyTorch gave for the plan's own check; none where it carries none."""
+def against_check(backend: Backend, plan: Plan, check: Check) -> tuple[Agreement, ...]:
+    """Compare a back end with the logits that PyTorch gave for the check that a plan carries.
+
+    Args:
+        backend: in question.
+        plan: an open plan.
+        check: the plan's.
+    """
     manifest = plan.manifest
-    check = manifest.check
-    if check is None:
-        return ()
     tiles = check_tiles(check_tiles_of(manifest, seed=check.seed, dates=check.dates), manifest=manifest)
     logits = backend.predict(tiles, known=None, logits=True, grid="label", residence="host").logits
     found = []

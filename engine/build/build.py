@@ -241,7 +241,8 @@ def _verified(plan: Plan, made: Made, device: Device) -> EnginePayload:
     try:
         processor = CpuBackend(plan, precision="float32", threads=None)
         try:
-            agreement = against_processor(backend, processor, plan.manifest)
+            most_dates = max(made.payload.dates, default=1)
+            agreement = against_processor(backend, processor, plan.manifest, most_dates=most_dates)
         finally:
             processor.close()
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from tests.plan_cache import ROOT
@@ -19,7 +20,7 @@ from uperfuse.kernels.build import compile_requests
 
 from . import control
 
-__all__ = ["compiled", "plan_with_engines"]
+__all__ = ["compiled", "plan_with_engines", "requests_of"]
 
 CUBINS = ROOT / "build" / "cubins"
 _SOURCES = ("kernels/*.py", "kernels/*/kernel.py", "engine/launching/*.py")
@@ -45,26 +46,31 @@ def compiled(requests: tuple[KernelRequest, ...], *, capability: int) -> Path:
     return folder
 
 
-def plan_with_engines(plan: Path, out: Path, *, capability: int = 87, **settings: object) -> Path:
-    """Build engines for a plan on the simulated device.
+def requests_of(plan: Path, settings: BuildSettings) -> tuple[KernelRequest, ...]:
+    """Kernels that a build of a plan needs."""
+    with Plan.open(plan) as opened:
+        series = any(modality.kind == "series" for modality in opened.manifest.modalities)
+        shapes = attention_shapes(float_parts(opened, cut=True)) if settings.cut and series else {}
+        return plan_requests(opened.manifest, attention=shapes, precision=settings.precision, dates=settings.dates)
+
+
+def plan_with_engines(plan: Path, out: Path, *, capability: int = 87, **asked: object) -> Path:
+    """Build engines for a plan on the simulated device, which then knows the launches of its kernels.
 
     Args:
         plan: the plan.
-        out: where the plan with the engines goes.
+        out: where the plan with the engines goes; where it is already, the launches are made known alone.
         capability: of the simulated device, which is configured already.
-        settings: of the build.
+        asked: settings of the build.
     """
-    asked = BuildSettings(**settings)  # type: ignore[arg-type]
-    with Plan.open(plan) as opened:
-        series = any(modality.kind == "series" for modality in opened.manifest.modalities)
-        shapes = attention_shapes(float_parts(opened, cut=True)) if asked.cut and series else {}
-        requests = plan_requests(opened.manifest, attention=shapes, precision=asked.precision, dates=asked.dates)
-    folder = compiled(requests, capability=capability)
-    device = Device(0)
-    try:
-        build_plan(plan, out=out, settings=BuildSettings(**{**settings, "kernels": folder}), device=device)  # type: ignore[arg-type]
-    finally:
-        device.release()
+    settings = BuildSettings(**asked)  # type: ignore[arg-type]
+    folder = compiled(requests_of(plan, settings), capability=capability)
+    if not out.exists():
+        device = Device(0)
+        try:
+            build_plan(plan, out=out, settings=replace(settings, kernels=folder), device=device)
+        finally:
+            device.release()
     return out
 
 

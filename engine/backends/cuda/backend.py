@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ...prepare import not_finite
 from ...resize import axis_resize, resize
 from ...tiles import ImageTile, Tile
 from ..base import Grid, Residence
-from .driver import Device, DeviceMemory
+from .driver import Device, DeviceMemory, forget_frames
 from .frame_plan import FrameKey
 from .known import CudaKnown, KnownChunk
 from .network import Network
@@ -148,8 +148,11 @@ class CudaBackend:
                 self._resources.device.free_buried()
                 try:
                     yield session
-                except BaseException:
-                    session.drain()  # host memory must not change under what is still being copied
+                except BaseException as error:
+                    # host memory must not change under what is still being copied; a lost context copies nothing
+                    with suppress(self._resources.device.cuda.Error):
+                        session.drain()
+                    forget_frames(error)
                     raise
 
     def _chunks(
@@ -237,7 +240,7 @@ def _check_counts(run: Run, manifest: Manifest) -> None:
         if name in counts:
             broken = int(run.array("counts", name).sum())
             if broken:
-                raise not_finite(modality, broken, run.tiles * len(modality.bands) * modality.tile_px**2)
+                raise not_finite(modality, broken, run.tiles * len(modality.channels) * modality.tile_px**2)
     for task in manifest.tasks:
         name = f"{task.name}.broken"
         if name in counts:

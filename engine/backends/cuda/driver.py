@@ -7,6 +7,7 @@ current only inside `Device.current()`: any thread may call, and none finds its 
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ... import _native
 from ...errors import BackendError
 
-__all__ = ["Device", "DeviceMemory", "device_count", "import_pycuda"]
+__all__ = ["Device", "DeviceMemory", "device_count", "forget_frames", "import_pycuda"]
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no waiting for what others do on the legacy stream
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
@@ -226,6 +227,18 @@ class Device:
             except IndexError:  # another thread was faster
                 return
             allocation.free()
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of what the frames of a failure hold: streams and memory must not outlive their context.
+
+    Args:
+        error: that is raised, or about to be raised again.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
 
 
 def _in_words(error: Exception) -> BackendError:

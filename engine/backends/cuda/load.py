@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from ...cache import cache_root
 from ...errors import BackendError, PlanError
-from ...plan.payloads import AttentionWeights, EnginePayload
+from ...plan.payloads import Agreement, AttentionWeights, EnginePayload
 from ...plan.plan import Plan
 from ...tensorrt import Flavour
 from ...trust import TrustLevel, may_run_engines
 from ..doors import check_doors
 from ..stand_ins import stand_in_vectors
-from ..verify import against_check, refuse_unlike
+from ..verify import against_check, against_processor, refuse_unlike
 from .backend import CudaBackend
 from .choose import Fit, best, fits
-from .driver import Device
+from .driver import Device, forget_frames
 from .kernels import KernelSet, kernels_for
 from .network import AttentionArrays, Network
 from .parts import Parts
@@ -61,7 +61,8 @@ def load_cuda(plan: Plan, *, ordinal: int, precision: str, trust: TrustLevel) ->
             assert fit.flavour is not None
             source, flavour, why = of_plan(plan, fit.payload), fit.flavour, f"from the plan: {judged.reason}"
         backend = open_payload(plan, device, source, flavour=flavour, why=why)
-    except BaseException:
+    except BaseException as error:
+        forget_frames(error)
         device.release()
         raise
     try:
@@ -102,7 +103,8 @@ def open_payload(plan: Plan, device: Device, source: Source, *, flavour: Flavour
         try:
             kernels = KernelSet(device, compiled)
             session = CudaSession(device, network, parts=parts, kernels=kernels)
-        except BaseException:
+        except BaseException as error:
+            forget_frames(error)
             kernels.close()
             parts.close()
             device.free_buried()
@@ -135,17 +137,31 @@ def _build(plan: Plan, device: Device, *, precision: str, found: Iterable[Fit]) 
 
 
 def _verify_once(backend: CudaBackend, plan: Plan, payload: EnginePayload, device: Device) -> None:
-    """Compare a payload with the plan's own check before its first prediction on a GPU, unless it was built on it."""
+    """Check a payload before its first prediction on a GPU, unless it was built on it."""
     if payload.verified is not None and payload.verified.machine == device.name:
         return
     key = key_of(plan.hash, payload.target, device.name, str(device.capability), *map(str, device.driver_version))
     mark = cache_root() / "verified" / key
     if mark.exists():
         return
-    agreement = against_check(backend, plan)
+    agreement = _agreement(backend, plan, most_dates=max(payload.dates, default=1))
     refuse_unlike(agreement, precision=payload.precision, what=f"{payload.target} on {device.name}")
-    if agreement:
-        _touch(mark)
+    _touch(mark)
+
+
+def _agreement(backend: CudaBackend, plan: Plan, *, most_dates: int) -> tuple[Agreement, ...]:
+    """With what PyTorch gave for the plan's own check; with the processor where there is none of so few dates."""
+    manifest = plan.manifest
+    series = any(modality.kind == "series" for modality in manifest.modalities)
+    if manifest.check is not None and not (series and manifest.check.dates > most_dates):
+        return against_check(backend, plan, manifest.check)
+    from ..cpu import CpuBackend
+
+    processor = CpuBackend(plan, precision="float32", threads=None)
+    try:
+        return against_processor(backend, processor, manifest, most_dates=most_dates)
+    finally:
+        processor.close()
 
 
 def _touch(mark: Path) -> None:

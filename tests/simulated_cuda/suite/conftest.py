@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -39,3 +40,30 @@ def gpu(cuda: ModuleType, request: pytest.FixtureRequest) -> Iterator[ModuleType
     request.node.funcargs.clear()
     gc.collect()
     context.detach()
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Caches and keys of a user who arrived with the first test."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        yield folder
+
+
+@pytest.fixture
+def build(cuda: ModuleType, plans: Callable[..., tuple[Path, object]], home: Path) -> Callable[..., Path]:
+    """A small network's plan with engines, built once: `build("all", precision="fp16")`."""
+    import simulated_tensorrt
+
+    from tests.simulated_cuda.engines import plan_with_engines
+
+    simulated_tensorrt.configure(version="10.3.0")
+
+    def make(name: str, **settings: object) -> Path:
+        asked = {"precision": "float32", "batches": (1, 2), "dates": (4, 8)} | settings
+        file = name + "".join(f"-{value}" for value in asked.values()).translate(str.maketrans("(), ", "____"))
+        return plan_with_engines(plans(name)[0], home / f"{file}.plan", **asked)
+
+    return make

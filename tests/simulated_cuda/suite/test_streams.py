@@ -191,6 +191,16 @@ def test_the_legacy_stream_waits_for_blocking_streams(gpu, cuda, schedule, block
     gpu.Context.synchronize()
 
 
+@pytest.mark.parametrize("blocking", [True, False])
+def test_blocking_streams_wait_for_the_legacy_stream(gpu, cuda, blocking):
+    stream, first, second = gpu.Stream(0 if blocking else raw.NON_BLOCKING), gpu.mem_alloc(4), gpu.mem_alloc(4)
+    gpu.memset_d8(first, 0, 4)
+    gpu.memcpy_dtod_async(second, first, 4, stream)
+    stream.synchronize()
+    assert (cuda.memory(int(second), 4) == 0).all() == blocking
+    gpu.Context.synchronize()
+
+
 def test_the_context_waits_for_all(gpu, cuda, schedule):
     streams, devices = [gpu.Stream(flags) for flags in (0, 1, 0)], [gpu.mem_alloc(4) for _ in range(3)]
     for stream, device in zip(streams, devices, strict=True):

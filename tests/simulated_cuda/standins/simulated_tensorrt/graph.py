@@ -12,6 +12,8 @@ import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
+from uperfuse.engine.backends.cpu.graphs import has_cubic_attention
+
 from .values import DataType
 
 __all__ = ["Tensor", "doors", "output_shapes", "read", "run"]
@@ -44,7 +46,7 @@ def read(model: bytes) -> ov.Model:
 def output_shapes(model: bytes, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """Shapes that come out for shapes that go in."""
     compiled = _compile(model, _frozen(shapes))
-    return {port.get_any_name(): tuple(port.shape) for port in compiled.outputs}
+    return {name: tuple(port.shape) for name, port in zip(_outputs(model), compiled.outputs, strict=True)}
 
 
 def run(
@@ -69,8 +71,8 @@ def run(
             _bytes(tensor)[:] = inputs[name]
             request.set_tensor(name, tensor)
         request.infer()
-        names = [port.get_any_name() for port in compiled.outputs]
-        return {name: _bytes(request.get_tensor(name)).tobytes() for name in names}
+        ports = zip(_outputs(model), compiled.outputs, strict=True)
+        return {name: _bytes(request.get_tensor(port)).tobytes() for name, port in ports}
 
 
 def _bytes(tensor: ov.Tensor) -> NDArray[np.uint8]:
@@ -93,7 +95,16 @@ def _core() -> Any:
 
 
 @lru_cache(maxsize=256)
+def _outputs(model: bytes) -> tuple[str, ...]:
+    """Names of a graph's outputs, in order; OpenVINO gives a port every name that its tensor ever had."""
+    return tuple(each.name for each in onnx.load_from_string(model).graph.output)
+
+
+@lru_cache(maxsize=256)
 def _compile(model: bytes, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Any:
     graph = read(model)
     graph.reshape({name: list(shape) for name, shape in shapes})
-    return _core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    if has_cubic_attention(graph):
+        settings["SNIPPETS_MODE"] = "DISABLE"
+    return _core().compile_model(graph, "CPU", settings)
