@@ -84,7 +84,7 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """Precision that the back end computes in: "float32" or "bf16"."""
+        """Precision that the back end computes in, such as "float32", "bf16" or "int8"."""
         return self._backend.precision
 
     def predict(

@@ -36,7 +36,8 @@ class CpuBackend:
 
     Args:
         plan: an open plan.
-        precision: "auto" (bf16 where the processor has it), "float32" or "bf16".
+        precision: "auto" (int8 where the plan has that form, else bf16 where the processor has it), "float32", "bf16"
+            or "int8".
         threads: processor threads; None takes all that this process may use.
         why: lines that say why it is the processor.
 

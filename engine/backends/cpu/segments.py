@@ -52,7 +52,8 @@ class CpuSegments:
 
     Args:
         plan: an open plan.
-        precision: "auto" (bf16 where the processor has it), "float32" or "bf16".
+        precision: "auto" (int8 where the plan has that form, else bf16 where the processor has it), "float32", "bf16"
+            or "int8".
         threads: processor threads; None takes all that this process may use.
 
     Raises:
