@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["CheckResult", "check_tiles_of", "relative_error", "run_check"]
 
 # By how much more than float32 a precision may be off. bf16 keeps 8 bits of a number: networks of random weights were
-# off by 0.2 to 3.4 %, trained ones by less. What 8 bits may cost is limited on the user's tiles, where ranges are chosen;
-# on drawn ones this finds what does not compute the network.
+# off by 0.2 to 3.4 %, trained ones by less. What 8 bits may cost is limited on the user's tiles, from which ranges are
+# chosen; on drawn ones this finds what does not compute the network.
 _FACTORS = {"float32": 1, "fp16": 500, "bf16": 500, "int8": 3000, "fp8": 3000}
 _COARSE_PX = 16
 _FIRST_DAY, _LAST_DAY = -134, 231
