@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx
 from onnx import helper
 
+from ..errors import PlanError
 from .onnx_graph import Graph, TensorType, attribute, renamed, transpose, value
 
 __all__ = ["cancelled", "first", "give_last", "take_last"]
@@ -31,9 +32,12 @@ def take_last(
 
     Returns:
         Nodes that make the tensors from the inputs, and the inputs.
+
+    Raises:
+        PlanError: a tensor is none of four axes.
     """
     nodes = [transpose(door, name, _TO_FIRST) for name, door in tensors.items()]
-    return nodes, [value(door, _last(types[name])) for name, door in tensors.items()]
+    return nodes, [value(door, _last(name, types)) for name, door in tensors.items()]
 
 
 def give_last(
@@ -48,10 +52,13 @@ def give_last(
 
     Returns:
         The nodes, with `first(name)` for the tensors themselves, and the outputs.
+
+    Raises:
+        PlanError: a tensor is none of four axes.
     """
     inner = {name: first(name) for name in names}
     turned = [transpose(inner[name], name, _TO_LAST) for name in names]
-    return [*(renamed(node, inner) for node in nodes), *turned], [value(name, _last(types[name])) for name in names]
+    return [*(renamed(node, inner) for node in nodes), *turned], [value(name, _last(name, types)) for name in names]
 
 
 def cancelled(model: onnx.ModelProto) -> Graph:
@@ -82,6 +89,9 @@ def cancelled(model: onnx.ModelProto) -> Graph:
     return graph
 
 
-def _last(kind: TensorType) -> tuple[int | str, ...]:
-    _, channels, *sides = kind.shape
+def _last(name: str, types: Mapping[str, TensorType]) -> tuple[int | str, ...]:
+    shape = types[name].shape if name in types else ()
+    if len(shape) != 4:
+        raise PlanError(f"map {name} of a segment has the shape {list(shape)}, expected [B, C, Y, X]; export it again")
+    _, channels, *sides = shape
     return ("B", *sides, channels)

@@ -147,8 +147,12 @@ class _Runner:
         # by place: OpenVINO joins names where nothing is computed between them
         self._inputs = [entry.name for entry in model.graph.input]
         self._outputs = [entry.name for entry in model.graph.output]
-        read = ov.Core().read_model(io.BytesIO(model.SerializeToString()))
-        self._compiled = ov.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        try:
+            read = ov.Core().read_model(io.BytesIO(model.SerializeToString()))
+            self._compiled = ov.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        except RuntimeError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise PlanError(f"an encoder of a series cannot be run: {last}; export the plan again") from error
 
     def __call__(self, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float32]]:
         made = self._compiled([np.ascontiguousarray(arrays[name], np.float32) for name in self._inputs])

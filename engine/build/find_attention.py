@@ -62,9 +62,10 @@ def find_attention(graph: Graph, *, series: str) -> FoundAttention:
     """
     try:
         return _Search(graph).found()
-    except _NoMatch as error:
+    except (_NoMatch, KeyError, IndexError) as error:  # a tensor without a shape, a node without what it works on
+        what = str(error) if isinstance(error, _NoMatch) else f"no shape or operand at {error}"
         raise PlanError(
-            f"the encoder of {series} holds {error}, expected the temporal attention that this release exports; "
+            f"the encoder of {series} holds {what}, expected the temporal attention that this release exports; "
             "build with --no-kernels, or export the plan again"
         ) from None
 

@@ -2,10 +2,11 @@
 
 - Normalisations with their scales and shifts, softmax with the sum that goes into it, norms, means and other sums over
   many elements: their sums and quotients leave the range of float16, or the precision of bfloat16.
-- Residual streams: where sums of two maps follow each other, as in Swin and ConvNeXt. Each addition rounds what all
-  blocks before have added, in bfloat16 by up to 0.4 %, and amplitudes grow with depth up to 10^4 in Swin (Liu et al.,
-  "Swin Transformer V2", CVPR 2022, section 3), which leaves float16 no room. A single sum between convolutions, as in
-  U-TAE and UPerNet, is rounded once, like any map, and stays short.
+- Residual streams: where sums of two maps follow each other, as in Swin and ConvNeXt. A stream carries what all blocks
+  before have added: amplitudes differ between Swin's layers by up to 10^4 (Liu et al., "Swin Transformer V2", CVPR
+  2022, section 1), and float16 ends at 65504. It costs no kernel, for conversions go into those around them, and rounds
+  less: a Swin-T with random weights is 1.6e-3 off float32 in float16 instead of 1.9e-3. A single sum between
+  convolutions, as in U-TAE and UPerNet, is rounded once, like any map, and stays short.
 - What is named by `FloatPart.float_nodes`, and operations that this file does not know.
 
 Between them maps are short: a node that only moves elements, or maps each to another, is in float32 where it links two

@@ -30,6 +30,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
 
 from ..errors import BackendError, PlanError
 from ..plan.payloads import Door
@@ -253,7 +254,13 @@ class _Writer:
         axes = entry.type.tensor_type.shape.dim
         shape = [axis.dim_value if axis.HasField("dim_value") else axis.dim_param for axis in axes]
         kind = "float32" if entry.name in self._part.float_doors else self._short
-        return Door.model_validate({"name": entry.name, "dtype": kind, "shape": tuple(shape)})
+        try:
+            return Door.model_validate({"name": entry.name, "dtype": kind, "shape": tuple(shape)})
+        except ValidationError as error:
+            raise PlanError(
+                f"{self._part.name} has a door {entry.name} of shape {shape}, expected B, perhaps T, and numbers; "
+                "export the plan again"
+            ) from error
 
     def _model(self, inputs: Iterable[Door], outputs: Iterable[Door]) -> bytes:
         ins, outs = (
