@@ -47,6 +47,8 @@ HARMLESS = {"TRITON_CACHE_DIR", "TRITON_HOME"}
 """Triton's environment variables that do not change what is compiled: the build keeps no cache."""
 SWITCHES = {"PTXAS_OPTIONS", "DISABLE_PTXAS_OPT", "DISABLE_LLVM_OPT", "USE_IR_LOC", "LLVM_EXTRACT_DI_LOCAL_VARIABLES"}
 """Those that do and are not named after Triton."""
+PRECISIONS = {"fp32" if name == "float32" else name: name for name in SHORT_TYPES}
+"""As `uperfuse build` spells them -> as plans do."""
 INTERRUPTED = 130
 
 
@@ -133,6 +135,7 @@ def compile_requests(
             # where the caller is, a file could take the place of a module
             cwd=place,
             env={name: value for name, value in os.environ.items() if name not in _switches()},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
         )
@@ -273,8 +276,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--kernel", nargs="+", metavar="NAME", help="kernels; all where left out")
     what.add_argument("--plan", type=Path, metavar="PLAN", help="what this plan needs, and nothing else")
     what.add_argument("--requests", type=Path, metavar="FILE", help="what this list in JSON asks for, and nothing else")
-    precision = "with --plan, of products; fp16 where left out"
-    add("--precision", nargs="+", choices=[*SHORT_TYPES], default=["fp16"], metavar="TYPE", help=precision)
+    precision = f"with --plan, of products, of {[*PRECISIONS]}; fp16 where left out"
+    add("--precision", nargs="+", choices=[*PRECISIONS], default=["fp16"], metavar="TYPE", help=precision)
     dates = [each for each in DATE_BUCKETS if dates_limit(each) is None]
     add("--dates", type=int, nargs="+", default=dates, metavar="T", help=f"with --plan, of series; {dates}")
     add("--no-kernels", action="store_true", help="with --plan, as of `uperfuse build`: series are not cut")
@@ -291,7 +294,9 @@ def _of_plan(asked: argparse.Namespace) -> tuple[KernelRequest, ...]:
         return tuple(
             request
             for precision in asked.precision
-            for request in plan_requests(plan.manifest, attention=attention, precision=precision, dates=asked.dates)
+            for request in plan_requests(
+                plan.manifest, attention=attention, precision=PRECISIONS[precision], dates=asked.dates
+            )
         )
 
 

@@ -182,6 +182,7 @@ def _advice(missing: Sequence[_Wanted], plan: Plan, folder: Path | None, reason:
     architectures = " ".join(map(str, by_capability))
     return (
         f"compiled kernels are not in {where} and cannot be made here ({reason}): {what}; take a plan that holds them, "
-        f"or give a folder with --kernels, made by `python -m uperfuse.kernels.build --plan {plan.path} --arch "
-        f"{architectures} -o DIR`, or pip install 'uperfuse[train]', which compiles them"
+        f"or make a folder on another machine by `python -m uperfuse.kernels.build --plan {plan.path} --arch "
+        f"{architectures} -o DIR`, with the same --precision, and give it with --kernels-from DIR, or pip install "
+        "'uperfuse[train]', which compiles them"
     )

@@ -274,7 +274,6 @@ def test_moves_few_bytes_twice(kernels):
     rows = []
     for what, side, resizes, voided, dtypes in (
         ("512 px", 128, aerial[512], True, both),
-        ("768 px", 192, aerial[768], True, both),
         ("768 px without void", 192, aerial[768], False, both),
         ("16 to 64 to 512 px", 16, spot, True, (torch.float32,)),
     ):

@@ -126,7 +126,8 @@ def test_what_cannot_be_had_is_refused_with_three_ways_out(tmp_path, files, noth
     missing = "classify.fp32_STEPS1_ALIGNED1_TY64_TX128"
     assert f"not in {plan} and {folder} and cannot be made here (uperfuse.kernels.build is not installed)" in said
     assert f"sm_87: {missing}; sm_90: {missing}; take a plan that holds them, or " in said
-    assert f"`python -m uperfuse.kernels.build --plan {plan} --arch 87 90 -o DIR`" in said
+    assert f"`python -m uperfuse.kernels.build --plan {plan} --arch 87 90 -o DIR`, with the same --precision" in said
+    assert "--kernels-from DIR, or " in said
     assert said.endswith("or pip install 'uperfuse[train]', which compiles them")
     assert "prepare" not in said
 
