@@ -25,6 +25,8 @@ from .tiles import Sample
 
 __all__ = ["Maps", "Reference"]
 
+_LEAST_SHARE = 1e-3
+
 Maps = Sequence[Mapping[str, TileMap]]
 """Maps of tiles, in their order, by task."""
 
@@ -52,7 +54,8 @@ class Reference:
 
         Of a task whose truth is known for some tiles, the mean IoU of the map in float32 less that of the other. Else
         what is to be expected if the plan's own probabilities are right: of every class its expected IoU, less that of
-        the other map, gains not counted; the mean over classes that occur in the map in float32.
+        the other map, gains not counted; the mean over classes that have a thousandth of the map in float32, for of
+        smaller ones single pixels would decide.
         """
         return max(self._drop(task, maps) for task in self._classes)
 
@@ -63,10 +66,13 @@ class Reference:
             ours, theirs = (_labels([each[place] for place in known], task) for each in (maps, self._maps))
             return self._miou(task, theirs, truth) - self._miou(task, ours, truth)
         got, expected = self._expected_iou(task, maps), self._expected_iou(task, self._maps)
-        occurs = np.zeros(self._classes[task], np.bool_)
-        for tile in self._maps:
-            occurs[np.unique(tile[task].logits.argmax(0))] = True
-        return float(100 * np.maximum(expected - got, 0)[occurs].mean())
+        mapped = sum(self._areas(tile[task].logits, task) for tile in self._maps)
+        counts = mapped >= _LEAST_SHARE * np.sum(mapped)
+        return float(100 * np.maximum(expected - got, 0)[counts].mean())
+
+    def _areas(self, logits: NDArray[np.float32], task: str) -> NDArray[np.int64]:
+        """Pixels mapped as each class."""
+        return np.bincount(logits.argmax(0).ravel(), minlength=self._classes[task])
 
     def _expected_iou(self, task: str, maps: Maps) -> NDArray[np.float64]:
         """IoU of each class if a pixel is of a class with the probability that the plan in float32 gives it.

@@ -31,6 +31,9 @@ from .tiles import CalibrationTiles
 
 __all__ = ["ProcessorQuantisation", "quantise_for_processor"]
 
+_SHARES = (1.0, 0.5, 0.25)
+"""Of what is left of the limit: NNCF's form of a segment and the one that is written round some sums differently."""
+
 
 @dataclass(frozen=True)
 class ProcessorQuantisation:
@@ -78,85 +81,83 @@ def quantise_for_processor(
     unquantised = plan.manifest.model_copy(update={"quantised": None})
     rest = choose_precision(core, "auto", manifest=unquantised).rest
     with Pipeline(plan, threads=threads) as pipeline:
-        work = _Work(plan, pipeline, tiles, limit=max_miou_drop)
+        work = _Work(plan, pipeline, tiles, limit=max_miou_drop, rest=rest)
+        say(f"in {rest}, without quantisation: {work.drop:.2f} points of mean IoU lost")
         layers = candidates(plan, kind="uint8")
         for name in sorted(layers, key=lambda name: -plan.manifest.segment(name).gflop):
-            drop = work.quantise(name, layers[name])
+            work.quantise(name, layers[name])
             count = len(work.layers.get(name, ()))
-            say(f"{name}: {count} of {len(layers[name])} layers in 8 bits, {drop:.2f} points of mean IoU lost so far")
-        return work.finished(layers, rest=rest, say=say)
+            say(f"{name}: {count} of {len(layers[name])} layers in 8 bits, {work.drop:.2f} points of mean IoU lost")
+        return work.finished(layers)
 
 
 class _Work:
-    """A plan whose segments are quantised one after the other."""
+    """A plan as it will run, whose segments are quantised one after the other."""
 
-    def __init__(self, plan: Plan, pipeline: Pipeline, tiles: CalibrationTiles, *, limit: float) -> None:
-        self._plan, self._pipeline, self._tiles, self._limit = plan, pipeline, tiles, limit
+    def __init__(self, plan: Plan, pipeline: Pipeline, tiles: CalibrationTiles, *, limit: float, rest: str) -> None:
+        self._plan, self._pipeline, self._tiles, self._limit, self._rest = plan, pipeline, tiles, limit, rest
         self._ranged, self._measured = (tuple(s.checked(plan.manifest) for s in each) for each in tiles)
-        self._features = [pipeline.encode(tile) for tile in self._measured]  # with what is quantised so far
-        self._maps = [pipeline.decode(features) for features in self._features]
-        self._drop = 0.0
-        self._graphs: dict[str, Run] = {}
+        self._truth = [pipeline.map(tile) for tile in self._measured]
+        segments = (segment.name for segment in plan.manifest.segments if segment.role != "absent")
+        self._graphs = {name: self._graph(name) for name in segments if not self._is_series(name)}
+        self._features = [pipeline.encode(tile, self._graphs) for tile in self._measured]
+        self._maps = [pipeline.decode(features, self._graphs) for features in self._features]
         self._models: dict[str, onnx.ModelProto] = {}
         self.layers: dict[str, tuple[str, ...]] = {}
 
-    def quantise(self, name: str, layers: Sequence[Layer]) -> float:
-        """Quantise one segment within what is left of the limit; points lost from the beginning on."""
+    @property
+    def drop(self) -> float:
+        """Points of mean IoU lost so far, what is not quantised being in its own type."""
+        return self._reference(range(len(self._truth))).drop(self._maps)
+
+    def quantise(self, name: str, layers: Sequence[Layer]) -> None:
+        """Quantise one segment within what is left of the limit."""
         model = read_model(self._plan, name)
-        inputs = self._inputs(name, model)
-        if not inputs:
-            return self._drop
+        inputs = self._inputs(name)
+        left = self._limit - self.drop
+        if not inputs or left < 0:
+            return
 
         def validate(run: Run, places: Sequence[int]) -> tuple[float, list[float]]:
             maps = [self._mapped(name, run, place) for place in places]
             each = [self._reference([place]).drop([one]) for place, one in zip(places, maps, strict=True)]
             return self._reference(places).drop(maps), each
 
-        ranges = controlled_ranges(
-            model,
-            layers=layers,
-            inputs=inputs,
-            tiles=len(self._measured),
-            max_drop=max(self._limit - self._drop, 0.0),
-            validate=validate,
-        )
-        if not ranges:
-            return self._drop
-        made = quantise(model, ranges=ranges, layers=ranges, kind="uint8")
-        graph = Graph(made, threads=self._pipeline.threads)
-        maps = [self._mapped(name, graph, place) for place in range(len(self._measured))]
-        drop = self._reference(range(len(maps))).drop(maps)
-        if drop > self._limit:
-            return self._drop
-        self._models[name], self._graphs[name], self.layers[name] = made, graph, tuple(ranges)
-        self._drop = drop
-        for place in range(len(self._measured)):
-            self._features[place] = self._encoded(name, graph, place)
-        return drop
+        for share in _SHARES:
+            ranges = controlled_ranges(
+                model,
+                layers=layers,
+                inputs=inputs,
+                tiles=len(self._measured),
+                max_drop=share * left,
+                validate=validate,
+            )
+            if not ranges:
+                return
+            made = quantise(model, ranges=ranges, layers=ranges, kind="uint8")
+            graph = self._graph(name, made)
+            features = [self._encoded(name, graph, place) for place in range(len(self._measured))]
+            maps = [self._pipeline.decode(each, {**self._graphs, name: graph}) for each in features]
+            if self._reference(range(len(maps))).drop(maps) <= self._limit:
+                self._models[name], self._graphs[name], self.layers[name] = made, graph, tuple(ranges)
+                self._features, self._maps = features, maps
+                return
 
-    def finished(
-        self, candidates_: Mapping[str, Sequence[Layer]], *, rest: str, say: Callable[[str], None]
-    ) -> ProcessorQuantisation:
-        """The result, measured once more with what is not quantised in the type that it will run in."""
-        while self._models:
-            graphs = self._final_graphs(rest)
-            maps = [self._pipeline.map(tile, graphs) for tile in self._measured]
-            reference = self._reference(range(len(maps)))
-            drop = reference.drop(maps)
-            if drop <= self._limit:
-                break
-            name = list(self._models)[-1]
-            say(f"{name} stays in floating point: with the rest in {rest} {drop:.2f} points are lost")
-            del self._models[name], self.layers[name], self._graphs[name]
-        else:
+    def finished(self, layers: Mapping[str, Sequence[Layer]]) -> ProcessorQuantisation:
+        """What was quantised of `layers`.
+
+        Raises:
+            BackendError: nothing.
+        """
+        if not self._models:
             raise BackendError(
-                f"no segment can compute in 8 bits and lose at most {self._limit:g} points of mean IoU; allow more "
-                "with --max-miou-drop, or use the plan as it is"
+                f"no segment can compute in 8 bits and lose at most {self._limit:g} points of mean IoU, {self._rest} "
+                f"alone loses {self.drop:.2f}; allow more with --max-miou-drop, or use the plan as it is"
             )
         back = [
             f"{name}/{layer.name}"
-            for name, layers in candidates_.items()
-            for layer in layers
+            for name, each in layers.items()
+            for layer in each
             if layer.name not in self.layers.get(name, ())
         ]
         members = {name: f"quantised/{name.replace(':', '.')}.onnx" for name in self._models}
@@ -164,35 +165,30 @@ class _Work:
             segments=members,
             float_layers=tuple(back),
             max_miou_drop=self._limit,
-            agreement=reference.agreement(maps),
-            parameters=sum(_stored(self._models[name], candidates_[name], self.layers[name]) for name in members),
+            agreement=self._reference(range(len(self._truth))).agreement(self._maps),
+            parameters=sum(_stored(self._models[name], layers[name], self.layers[name]) for name in members),
         )
         contents = {members[name]: model.SerializeToString(deterministic=True) for name, model in self._models.items()}
-        return ProcessorQuantisation(payload, contents, drop)
+        return ProcessorQuantisation(payload, contents, self.drop)
 
-    def _final_graphs(self, rest: str) -> dict[str, Run]:
-        graphs: dict[str, Run] = {}
-        for segment in self._plan.manifest.segments:
-            name = segment.name
-            if segment.role == "absent" or self._is_series(name):
-                continue
-            wide = segment.role == "encoder" and self._plan.manifest.modality(segment.subject).dtype == "float32"
-            model = self._models[name] if name in self._models else read_model(self._plan, name)
-            graphs[name] = Graph(model, threads=self._pipeline.threads, precision="float32" if wide else rest)
-        return graphs
+    def _graph(self, name: str, model: onnx.ModelProto | None = None) -> Graph:
+        """A segment as it will run: see `CpuSegments`."""
+        role, subject = name.split(":", 1)
+        wide = role == "encoder" and self._plan.manifest.modality(subject).dtype == "float32"
+        precision = "float32" if wide else self._rest
+        return Graph(model or read_model(self._plan, name), threads=self._pipeline.threads, precision=precision)
 
     def _is_series(self, name: str) -> bool:
         role, subject = name.split(":", 1)
         return role == "encoder" and self._plan.manifest.modality(subject).kind == "series"
 
-    def _inputs(self, name: str, model: onnx.ModelProto) -> list[tuple[NDArray[np.float32], ...]]:
+    def _inputs(self, name: str) -> list[tuple[NDArray[np.float32], ...]]:
         """What a segment takes on the tiles that give ranges, those before it being quantised."""
         found: list[tuple[NDArray[np.float32], ...]] = []
-        graph = Graph(model, threads=self._pipeline.threads)
 
         def keeping(*inputs: NDArray[np.float32]) -> Pyramid:
             found.append(tuple(np.array(array) for array in inputs))
-            return graph(*inputs)
+            return self._graphs[name](*inputs)
 
         role, subject = name.split(":", 1)
         for tile in self._ranged:
@@ -216,7 +212,7 @@ class _Work:
 
     def _reference(self, places: Sequence[int]) -> Reference:
         samples = [self._tiles.accuracy[place] for place in places]
-        return Reference(self._plan.manifest, [self._maps[place] for place in places], samples=samples)
+        return Reference(self._plan.manifest, [self._truth[place] for place in places], samples=samples)
 
 
 def _stored(model: onnx.ModelProto, layers: Sequence[Layer], chosen: Sequence[str]) -> int:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from uperfuse.engine import Plan
+from uperfuse.engine.build.calibrate import candidates, read_model
 from uperfuse.engine.build.tiles import Sample
 from uperfuse.engine.flairhub import MODALITIES, dates_key
 from uperfuse.engine.plan.manifest import Manifest
+from uperfuse.engine.plan.plan import write_plan
 from uperfuse.engine.simulation import DOMAINS, simulate
 
 DOMAIN_NAMES = sorted(DOMAINS)
+IMAGE = "encoder:AERIAL_RGBI"
 
 
 def simulated(manifest: Manifest, seeds: Iterable[int], *, truth: bool = False) -> list[Sample]:
@@ -46,3 +51,33 @@ def graph(
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+def poison(path: Path, out: Path) -> str:
+    """Write a plan anew with one layer that 8 bits ruin, and nothing else changed; the name of the layer.
+
+    One channel of its map is 10^4 and weighs nothing: what the plan computes in float32 stays, and in steps for 10^4
+    the other channels vanish.
+    """
+    with Plan.open(path) as plan:
+        manifest = plan.manifest
+        members = {name: bytes(plan.member(name)) for name in manifest.members}
+        model = read_model(plan, IMAGE)
+        layers = candidates(plan, kind="int8")[IMAGE]
+    layer = next(each for each in layers if each.kind == "MatMul" and each.terms > each.results)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = np.array(numpy_helper.to_array(stored[layer.weight]))
+    weights[0] = 0
+    stored[layer.weight].CopyFrom(numpy_helper.from_array(weights, layer.weight))
+    outlier = np.zeros(layer.terms, np.float32)
+    outlier[0] = 1e4
+    model.graph.initializer.append(numpy_helper.from_array(outlier, "outlier"))
+    nodes = list(model.graph.node)
+    place = next(index for index, node in enumerate(nodes) if node.name == layer.name)
+    nodes[place].input[0] = "poisoned"
+    nodes.insert(place, helper.make_node("Add", [layer.map, "outlier"], ["poisoned"], name="poison"))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    members[manifest.segment(IMAGE).member] = model.SerializeToString()
+    write_plan(out, manifest.model_copy(update={"members": {}, "check": None}), members)
+    return layer.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from uperfuse.engine import Plan
 from uperfuse.engine.build.accuracy import Reference
@@ -19,11 +19,8 @@ from uperfuse.engine.build.search import Trial
 from uperfuse.engine.build.tiles import CalibrationTiles, Sample
 from uperfuse.engine.check import check_tiles_of, relative_error
 from uperfuse.engine.flairhub import dates_key
-from uperfuse.engine.plan.plan import write_plan
 
-from .samples import simulated
-
-IMAGE = "encoder:AERIAL_RGBI"
+from .samples import IMAGE, poison, simulated
 
 
 def drawn(manifest, seeds, *, without: tuple[str, ...] = ()) -> list[Sample]:
@@ -142,30 +139,9 @@ def test_local_errors_are_those_of_each_layer_alone(everything):
 
 @pytest.fixture(scope="module")
 def poisoned(plans, tmp_path_factory):
-    """A plan in which one channel of one layer's map is 10^4 and weighs nothing: the others vanish in its steps."""
-    with Plan.open(plans("aerial")[0]) as plan:
-        manifest = plan.manifest
-        members = {name: bytes(plan.member(name)) for name in manifest.members}
-        model = read_model(plan, IMAGE)
-        layers = {layer.name: layer for layer in candidates(plan, kind="int8")[IMAGE]}
-    layer = next(each for each in layers.values() if each.kind == "MatMul" and each.terms > each.results)
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    weights = np.array(numpy_helper.to_array(stored[layer.weight]))
-    weights[0] = 0
-    stored[layer.weight].CopyFrom(numpy_helper.from_array(weights, layer.weight))
-    outlier = np.zeros(layer.terms, np.float32)
-    outlier[0] = 1e4
-    model.graph.initializer.append(numpy_helper.from_array(outlier, "outlier"))
-    nodes = list(model.graph.node)
-    place = next(index for index, node in enumerate(nodes) if node.name == layer.name)
-    nodes[place].input[0] = "poisoned"
-    nodes.insert(place, helper.make_node("Add", [layer.map, "outlier"], ["poisoned"], name="poison"))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    """A plan and the one layer of it that 8 bits ruin."""
     path = tmp_path_factory.mktemp("poisoned") / "poisoned.plan"
-    members[manifest.segment(IMAGE).member] = model.SerializeToString()
-    write_plan(path, manifest.model_copy(update={"members": {}, "check": None}), members)
-    return path, layer.name
+    return path, poison(plans("aerial")[0], path)
 
 
 def test_the_layer_that_ruins_a_plan_is_found_and_given_back(poisoned):
