@@ -357,6 +357,7 @@ void bind_cuda(py::module_& module) {
   bind_cuda_error(module);
   module.def("cuda_driver_version", &cuda_driver_version);
   module.def("cuda_pop_context", &cuda_pop_context);
+  module.def("cuda_release_primary_context", &cuda_release_primary_context, arg("device"));
   py::class_<CudaGraph>(module, "CudaGraph")
       .def_static("capture_begin", &CudaGraph::capture_begin, arg("stream"), Released())
       .def_static("capture_end", &CudaGraph::capture_end, arg("stream"), Released())

@@ -56,6 +56,7 @@ CudaDriver look_up_all() {
   look_up("cuCtxGetCurrent", &driver.context_get_current);
   look_up("cuCtxGetId", &driver.context_get_id);
   look_up("cuCtxPopCurrent_v2", &driver.context_pop);
+  look_up("cuDevicePrimaryCtxRelease_v2", &driver.primary_context_release);
   look_up("cuStreamBeginCapture_v2", &driver.stream_begin_capture);
   look_up("cuStreamEndCapture", &driver.stream_end_capture);
   look_up("cuGraphInstantiateWithFlags", &driver.graph_instantiate);
@@ -90,6 +91,10 @@ int cuda_driver_version() {
 void cuda_pop_context() {
   void* popped = nullptr;
   cuda_driver().check(cuda_driver().context_pop(&popped), "cuCtxPopCurrent");
+}
+
+void cuda_release_primary_context(int device) {
+  cuda_driver().check(cuda_driver().primary_context_release(device), "cuDevicePrimaryCtxRelease");
 }
 
 }  // namespace uperfuse

@@ -32,6 +32,7 @@ struct CudaDriver {
   int (*context_get_current)(void** context);
   int (*context_get_id)(void* context, unsigned long long* id);
   int (*context_pop)(void** context);
+  int (*primary_context_release)(int device);
   int (*stream_begin_capture)(void* stream, int mode);
   int (*stream_end_capture)(void* stream, void** graph);
   int (*graph_instantiate)(void** executable, void* graph, unsigned long long flags);
@@ -51,5 +52,8 @@ int cuda_driver_version();
 
 // Takes the calling thread's current context off its stack; throws CudaError where there is none.
 void cuda_pop_context();
+
+// Takes one user off a device's primary context, whichever state it is in; the last one destroys it.
+void cuda_release_primary_context(int device);
 
 }  // namespace uperfuse

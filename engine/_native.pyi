@@ -141,6 +141,13 @@ def cuda_pop_context() -> None:
         CudaError: there is none; or there is no driver.
     """
 
+def cuda_release_primary_context(device: int) -> None:
+    """Take one user off a device's primary context, whichever state it is in; the last one destroys it.
+
+    Raises:
+        CudaError: nobody uses it; or there is no driver.
+    """
+
 class BorrowedArray:
     """An array of another library, by DLPack; it is kept until this goes."""
 

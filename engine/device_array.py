@@ -140,7 +140,8 @@ def _from_dlpack(given: Any, what: str) -> DeviceArray:
     kinds = {number: kind for kind, number in _CODES.items()}
     if code not in kinds or lanes != 1 or bits % 8:
         raise TileError(f"{what} is of DLPack's type {code} of {bits} bits, expected whole or floating point numbers")
-    return DeviceArray(address, shape, np.dtype(f"{kinds[code]}{bits // 8}"), borrowed, int(given.__dlpack_device__()[1]), stream=1)
+    dtype, ordinal = np.dtype(f"{kinds[code]}{bits // 8}"), int(given.__dlpack_device__()[1])
+    return DeviceArray(address, shape, dtype, borrowed, ordinal, stream=1)
 
 
 def _dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

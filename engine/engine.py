@@ -175,10 +175,12 @@ class Engine:
 
     def close(self) -> None:
         """Give memory back; the engine cannot predict any more."""
-        if self._plan is not None:
-            self._backend.close()
-            self._plan.close()
-            self._plan = None
+        plan, self._plan = self._plan, None
+        if plan is not None:
+            try:
+                self._backend.close()
+            finally:
+                plan.close()
 
     def __enter__(self) -> Engine:
         return self

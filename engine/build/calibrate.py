@@ -166,7 +166,7 @@ class _Twins:
         for layer in layers:
             node = onnx.NodeProto()
             node.CopyFrom(nodes[layer.name])
-            node.input[0] = writer.map(layer.map, values=ranges[layer.name])
+            node.input[0] = writer.map(layer, values=ranges[layer.name])
             node.input[1] = writer.weight(stored[layer.weight], layer=layer)
             node.name, node.output[0] = f"{layer.name}.twin", f"{layer.name}.twin"
             graph.node.append(node)

@@ -80,12 +80,16 @@ class Pairs:
     def __init__(self, graph: onnx.GraphProto, *, kind: Kind) -> None:
         self.graph = graph
         self.kind: Kind = kind
-        self._made: dict[tuple[str, Range | int], str] = {}
+        self._made: dict[tuple[str, Range | int, bool], str] = {}
         self._times: Counter[str] = Counter()
 
-    def map(self, tensor: str, *, values: Range) -> str:
-        """Round a tensor of the graph; the name of what comes out."""
-        key = (tensor, values)
+    def map(self, layer: Layer, *, values: Range) -> str:
+        """Round the map that a layer multiplies; the name of what comes out.
+
+        Convolutions and matrix products share none, for they may be typed differently; see `quantise_part`.
+        """
+        tensor = layer.map
+        key = (tensor, values, layer.kind == "Conv")
         if key not in self._made:
             self._times[tensor] += 1
             number = self._times[tensor]
@@ -95,7 +99,7 @@ class Pairs:
 
     def weight(self, tensor: TensorProto, *, layer: Layer) -> str:
         """Store weights in 8 bits; the name of what a product takes."""
-        key = (tensor.name, layer.axis)
+        key = (tensor.name, layer.axis, layer.kind == "Conv")
         if key not in self._made:
             weights = numpy_helper.to_array(tensor).astype(np.float32)
             if not np.isfinite(weights).all():
@@ -180,7 +184,7 @@ def _rewritten(
         layer = chosen.get(node.name)
         inputs = list(node.input)
         if layer is not None:
-            inputs[0] = writer.map(layer.map, values=ranges[layer.name])
+            inputs[0] = writer.map(layer, values=ranges[layer.name])
             inputs[1] = writer.weight(stored[layer.weight], layer=layer)
         copy = made.node.add()
         copy.CopyFrom(node)

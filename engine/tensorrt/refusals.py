@@ -45,5 +45,5 @@ def explain_refusal(part: str, heard: Heard, *, flavour: Flavour) -> str:
 def remedy(heard: Heard) -> str:
     """What to do about what TensorRT says."""
     if _MEMORY.search(" ".join(heard.errors)):
-        return "close other programs that use the GPU, or load with a smaller memory budget"
+        return "close other programs that use the GPU, or build the plan for fewer tiles at a time (--batch)"
     return "`uperfuse doctor` says what the GPU and its driver can do"

@@ -6,11 +6,12 @@ current only inside `Device.current()`: any thread may call, and none finds its 
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ... import _native
 from ...errors import BackendError
 
-__all__ = ["Device", "DeviceMemory", "device_count", "forget_frames", "import_pycuda"]
+__all__ = ["Device", "DeviceMemory", "device_count", "forget_frames", "import_pycuda", "keep_for_good"]
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no waiting for what others do on the legacy stream
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
@@ -36,7 +37,7 @@ _REMEDIES = (
     ("unsupported toolchain", "the driver is older than the plan's kernels; update it, or build with --no-kernels"),
     ("driver version is insufficient", "update the NVIDIA driver"),
     ("no CUDA-capable device", "check the GPU with nvidia-smi, or use device='cpu'"),
-    ("busy", "another program holds the GPU for itself; close it"),
+    ("busy", "another program holds the GPU for itself, or it was lost; close what uses it, and load again"),
 )
 _LOST = "the GPU's context is lost; close this engine, and all else that uses the GPU in this process, and load again"
 
@@ -131,13 +132,14 @@ class Device:
             device = self.cuda.Device(ordinal)
             major, minor = device.compute_capability()
             self.integrated = bool(device.get_attribute(self.cuda.device_attribute.INTEGRATED))
+            self.name = str(device.name())
+            self.capability = int(major) * 10 + int(minor)
+            version = int(self.cuda.get_driver_version())
+            self.driver_version = (version // 1000, version % 1000 // 10)
+            # last, so that nothing fails once it is there
             self._context = device.retain_primary_context()
         except self.cuda.Error as error:
             raise _in_words(error) from error
-        self.name = str(device.name())
-        self.capability = int(major) * 10 + int(minor)
-        version = int(self.cuda.get_driver_version())
-        self.driver_version = (version // 1000, version % 1000 // 10)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -171,11 +173,23 @@ class Device:
             self._holders -= 1
             if self._holders:
                 return
-        self._context.push()
+        try:
+            self._context.push()
+        except self.cuda.Error:
+            self._abandon()
+            return
         self._free_buried()
         # PyCUDA gives a primary context back without taking it off the thread's stack
         self._context.detach()
-        _native.cuda_pop_context()
+        with suppress(_native.CudaError):
+            _native.cuda_pop_context()
+
+    def _abandon(self) -> None:
+        """Give back a context that is lost, so that the next one that is asked for is new."""
+        keep_for_good(self._context, *self._graves)
+        self._graves.clear()
+        with suppress(_native.CudaError):
+            _native.cuda_release_primary_context(self.ordinal)
 
     def bury(self, allocation: Any) -> None:
         """Free an allocation at the next good moment: never inside a capture, and with the context current."""
@@ -227,6 +241,16 @@ class Device:
             except IndexError:  # another thread was faster
                 return
             allocation.free()
+
+
+def keep_for_good(*lost: object) -> None:
+    """Never let go of objects of a context that is lost: PyCUDA would end the process where it cannot free them.
+
+    Args:
+        lost: objects; few, and once for every context that is lost.
+    """
+    for each in lost:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
 
 def forget_frames(error: BaseException) -> None:

@@ -114,6 +114,9 @@ class Frame:
         if self._constants is not None:
             self._constants.release()
             self._constants = None
+        # a failure's frames may still hold this one
+        self._stream = None
+        self._contexts.clear()
 
     def _queue(self) -> None:
         for step in self.plan.steps:

@@ -52,7 +52,8 @@ def kernels_for(
     for earlier in sorted((each for each in by_capability if each < capability), reverse=True):
         files = _read(by_capability[earlier], member)
         if not any(each.record.target.endswith("a") for each in files):
-            kernels = tuple(Kernel(each.record, each.ptx) for each in files)
+            # the driver reads text up to a NUL
+            kernels = tuple(Kernel(each.record, each.ptx + b"\0") for each in files)
             return kernels, f"kernels of sm_{earlier}, which the driver compiles for sm_{capability}"
     there = ", ".join(f"sm_{each}" for each in sorted(by_capability)) or "none"
     return (), f"no kernels for sm_{capability} (the plan has {there})"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import BackendError
 from ...launching import KERNEL_TYPES, KernelRequest, LaunchRecord, evaluate
 from .frame_plan import ARENA_BLOCKS, FrameKey, KernelLaunch, PartRun, Place
 from .layout import Layout
@@ -57,8 +58,11 @@ class Places:
     ) -> None:
         known = {parameter.name for parameter in record.parameters if parameter.kind == "pointer"}
         scalars = {parameter.name for parameter in record.parameters if parameter.kind == "scalar"}
-        assert set(arrays) == known, f"{record.kernel} takes the arrays {sorted(known)}"
-        assert set(numbers) == scalars, f"{record.kernel} takes the numbers {sorted(scalars)}"
+        if set(arrays) != known or set(numbers) != scalars:
+            raise BackendError(
+                f"the plan's {record.kernel} takes {', '.join(sorted(known | scalars))}, expected what this release "
+                "hands over; run `uperfuse build` on the plan again"
+            )
         self._steps.append(KernelLaunch(record, arrays, numbers))
 
     def _broken(self, name: str, record: LaunchRecord, numbers: Mapping[str, int | float]) -> Place:

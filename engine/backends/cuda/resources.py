@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .driver import Device
+from contextlib import suppress
+
+from ...errors import BackendError
+from .driver import Device, keep_for_good
 from .kernels import KernelSet
 from .parts import Parts
 from .session import CudaSession
@@ -29,10 +32,15 @@ class Resources:
         session, self.session = self.session, None
         if session is None:
             return
-        with self.device.current():
-            session.drain()
-            session.close()
-            self._parts.close()
-            self._kernels.close()
-            self.device.free_buried()
-        self.device.release()
+        try:
+            with self.device.current():
+                with suppress(self.device.cuda.Error):
+                    session.drain()
+                session.close()
+                self._parts.close()
+                self._kernels.close()
+                self.device.free_buried()
+        except BackendError:  # the context is lost, and all that was in it went along
+            keep_for_good(session, self._parts, self._kernels)
+        finally:
+            self.device.release()

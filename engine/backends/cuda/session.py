@@ -37,15 +37,29 @@ __all__ = ["CudaSession", "Run"]
 _GRIDS: tuple[Grid, ...] = ("label", "base")
 
 
-@dataclass
 class _Lane:
-    """Host memory and events of every other chunk."""
+    """Host memory and events of every other chunk.
 
-    arrived: NDArray[np.uint8]
-    maps: NDArray[np.uint8]
-    counts: NDArray[np.uint8]
-    copied: Any
-    done: Any
+    Attributes:
+        arrived: digital numbers, in the form of a frame's input.
+        maps: a frame's output.
+        counts: of what is no number.
+        copied: that what arrived is on the device.
+        done: that maps and counts are on the host.
+    """
+
+    def __init__(self, device: Device, plans: Sequence[FramePlan]) -> None:
+        largest = {block: max(plan.layouts[block].nbytes for plan in plans) for block in ("input", "output", "counts")}
+        self.arrived = device.pinned(largest["input"])
+        self.maps = device.pinned(largest["output"])
+        self.counts = device.pinned(largest["counts"])
+        self.copied: Any = device.event()
+        self.done: Any = device.event()
+
+    def close(self) -> None:
+        """Let go of everything, whoever still holds the lane: a failure's frames may."""
+        self.arrived = self.maps = self.counts = np.empty(0, np.uint8)
+        self.copied = self.done = None
 
 
 @dataclass
@@ -103,7 +117,7 @@ class CudaSession:
             self.compute: Any = device.stream()
             self._copy: Any = device.stream()
             self._staging_free: Any = device.event()
-            self._lanes = [self._lane(plans), self._lane(plans)]
+            self._lanes = [_Lane(device, plans), _Lane(device, plans)]
         except BaseException:
             self._release_memory()
             raise
@@ -180,7 +194,8 @@ class CudaSession:
         for frame in self._frames.values():
             frame.close()
         self._frames.clear()
-        self._lanes.clear()
+        for lane in self._lanes:
+            lane.close()
         self._release_memory()
         self.compute = self._copy = self._staging_free = None
 
@@ -218,13 +233,6 @@ class CudaSession:
     def _allocate(self, nbytes: int) -> DeviceMemory:
         self._memory.append(self._device.allocate(nbytes))
         return self._memory[-1]
-
-    def _lane(self, plans: Sequence[FramePlan]) -> _Lane:
-        arrived, maps, counts = (
-            self._device.pinned(max(plan.layouts[block].nbytes for plan in plans))
-            for block in ("input", "output", "counts")
-        )
-        return _Lane(arrived, maps, counts, copied=self._device.event(), done=self._device.event())
 
 
 def _rest_bytes(network: Network) -> int:
