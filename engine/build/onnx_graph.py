@@ -104,9 +104,16 @@ class Graph:
         return frozenset(found)
 
     def types(self) -> dict[str, TensorType]:
-        """Types of all tensors, as far as ONNX can infer them."""
+        """Types of all tensors, as far as ONNX can infer them.
+
+        Raises:
+            PlanError: they contradict each other.
+        """
         found = {}
-        inferred = shape_inference.infer_shapes(self.skeleton(), data_prop=True).graph
+        try:
+            inferred = shape_inference.infer_shapes(self.skeleton(), data_prop=True).graph
+        except shape_inference.InferenceError as error:
+            raise PlanError(f"shapes of a segment do not fit each other ({error}); export the plan again") from error
         for entry in (*inferred.input, *inferred.value_info, *inferred.output):
             found[entry.name] = _type_of(entry)
         for name, tensor in self.constants.items():

@@ -215,6 +215,20 @@ def test_transposed_convolutions_of_stride_one_are_convolutions(attributes, rewr
     assert np.allclose(run(made, {"x": x})["y"], expected, atol=1e-5)
 
 
+def test_maps_that_are_none_are_refused(everything):
+    graph = Graph(
+        model_of([helper.make_node("Relu", ["pixels"], ["level0"])], {"pixels": ["B", 3]}, {"level0": ["B", 3]})
+    )
+    with pytest.raises(PlanError, match=r"map level0 of a segment has the shape \['B', 3\], expected \[B, C, Y, X\]"):
+        encoder_part(graph, modality=everything.manifest.modality("AERIAL_RGBI"))
+
+
+def test_graphs_whose_shapes_cannot_be_are_refused():
+    graph = Graph(model_of([helper.make_node("Where", ["x"], ["y"])], {"x": ["B", 3]}, {"y": ["B", 3]}))
+    with pytest.raises(PlanError, match="shapes of a segment do not fit each other .*out of bounds.*; export the plan"):
+        graph.types()
+
+
 def broken_input(graph):
     graph.node[0].input[0] = "nowhere"
 

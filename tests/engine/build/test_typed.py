@@ -375,6 +375,12 @@ def test_bfloat16_is_rounded_to_even():
     assert stored.raw_data == values.astype(ml_dtypes.bfloat16).tobytes()
 
 
+def test_a_door_of_no_known_size_is_refused():
+    part = small([helper.make_node("Relu", ["x"], ["y"])], {}, shape=("B", "Y", 5, 8), out=("B", "Y", 5, 8))
+    with pytest.raises(PlanError, match=r"encoder:X has a door x of shape \['B', 'Y', 5, 8\].*export the plan again"):
+        write_types(part, precision="fp16")
+
+
 def test_an_unknown_precision_is_refused(parts):
     with pytest.raises(BackendError, match="precision is 'int4', expected float32, fp16, bf16"):
         write_types(parts[0], precision="int4")
