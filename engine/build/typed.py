@@ -17,7 +17,7 @@ pytorch/TensorRT #3110). So it is done here for products with stored matrices, u
 - Convolutions stay plain: the pattern is documented for matrix products alone.
 - 8-bit products accumulate in integers or float32 by themselves.
 
-Products in float32 are float32 only where the builder is kept from TF32, whose 10 bits are those of float16.
+Products in float32 are computed so because the compiler switches TF32 off, whose 10 bits are those of float16.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class _Writer:
 
     def written(self) -> PartGraph:
         """The part with its types."""
-        inputs, outputs = ([self._door(entry) for entry in doors] for doors in self._doors())
+        inputs = [self._door(entry) for entry in self._graph.model.graph.input]
+        outputs = [self._door(entry) for entry in self._graph.model.graph.output]
         for door in inputs:
             self._type[door.name] = door.dtype
         given = {door.name: door.dtype for door in outputs}
@@ -178,13 +179,13 @@ class _Writer:
         self._type[output] = self._short
 
     def _widened(self, name: str) -> str:
-        """The float16 tensor `name` converted to float32."""
+        """The float16 tensor `name` converted to float32; of a constant that is stored in both, the float16."""
         short = self._in(name, self._short)
-        wide = f"{short}@wide"
-        if (short, "float32") not in self._names:
-            self._names[short, "float32"] = wide
-            self._convert(short, wide, "float32")
-        return wide
+        place: tuple[str, _Name] = (f"{short}@wide" if name in self._graph.constants else short, "float32")
+        if place not in self._names:
+            self._names[place] = f"{short}@wide"
+            self._convert(short, f"{short}@wide", "float32")
+        return self._names[place]
 
     def _in(self, name: str, kind: _Name) -> str:
         """Name of a tensor in a type, converted where it is of another; what is no floating point number stays."""
@@ -239,16 +240,14 @@ class _Writer:
                 "does not hold; build with --precision bf16 or fp32"
             )
         if any(tensor.name == node.input[1] for node in self._graph.readers[tensor.name] if node.op_type in _SCALED):
-            off = np.abs(back / values - 1).max()
+            with np.errstate(divide="ignore", invalid="ignore"):
+                off = np.abs(back / values - 1).max()
             if not off <= _SCALE_ERROR:
                 raise PlanError(
                     f"{self._part.name} quantises by {tensor.name}, which {kind} holds to {off:.1%} only; build with "
                     "--precision bf16, or leave that layer out"
                 )
         return TensorProto(name=name, data_type=_ELEMENTS[kind], dims=tensor.dims, raw_data=bits.tobytes())
-
-    def _doors(self) -> tuple[Iterable[onnx.ValueInfoProto], Iterable[onnx.ValueInfoProto]]:
-        return self._graph.model.graph.input, self._graph.model.graph.output
 
     def _door(self, entry: onnx.ValueInfoProto) -> Door:
         axes = entry.type.tensor_type.shape.dim

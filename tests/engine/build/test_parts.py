@@ -225,7 +225,9 @@ def test_maps_that_are_none_are_refused(everything):
 
 def test_graphs_whose_shapes_cannot_be_are_refused():
     graph = Graph(model_of([helper.make_node("Where", ["x"], ["y"])], {"x": ["B", 3]}, {"y": ["B", 3]}))
-    with pytest.raises(PlanError, match="shapes of a segment do not fit each other .*out of bounds.*; export the plan"):
+    with pytest.raises(
+        PlanError, match=r"shapes of a segment do not fit each other .*out of bounds.*; export the plan"
+    ):
         graph.types()
 
 

@@ -2,7 +2,8 @@
 
 Parts that are equal but for their weights are built once: the decoders of LC-A and LC-F; the series of LC-F and LPIS-I,
 and in front of the attention those of LC-L, too; behind it those of Sentinel-1 and Sentinel-2. Where the number of
-channels alone differs, it is the same graph with another first convolution.
+channels alone differs, it is the same graph with another first convolution. `test_quantised_builder.py` does the same
+in 8 bits.
 """
 
 from __future__ import annotations
@@ -236,6 +237,3 @@ def test_a_promise_that_is_broken_is_seen():
         check(replace(graph, islands=(*graph.islands, short)), short="float16")
     with pytest.raises(AssertionError):
         check(replace(graph, islands=graph.islands[:-1]), short="float16")
-
-
-# QUANT: graphs with QuantizeLinear and DequantizeLinear, built the same way, belong here.
