@@ -23,7 +23,7 @@ from ..prediction import VOID
 from .pipeline import TileMap
 from .tiles import Sample
 
-__all__ = ["Maps", "Reference"]
+__all__ = ["FloatMaps", "Maps"]
 
 _LEAST_SHARE = 1e-3
 
@@ -31,7 +31,7 @@ Maps = Sequence[Mapping[str, TileMap]]
 """Maps of tiles, in their order, by task."""
 
 
-class Reference:
+class FloatMaps:
     """Maps of a plan in float32, and the truth where the user has it.
 
     Args:
@@ -82,8 +82,8 @@ class Reference:
         """
         classes = self._classes[task]
         mapped, right, true = np.zeros(classes), np.zeros(classes), np.zeros(classes)
-        for tile, reference in zip(maps, self._maps, strict=True):
-            probabilities = _softmax(reference[task].logits).reshape(classes, -1)  # [K, Y X]
+        for tile, exact in zip(maps, self._maps, strict=True):
+            probabilities = _softmax(exact[task].logits).reshape(classes, -1)  # [K, Y X]
             labels = tile[task].logits.argmax(0).ravel()
             chosen = probabilities[labels, np.arange(labels.size)]
             mapped += np.bincount(labels, minlength=classes)
@@ -96,14 +96,14 @@ class Reference:
     def _agreement(self, task: str, maps: Maps) -> Agreement:
         ours, theirs = _labels(maps, task), _labels(self._maps, task)
         seen = theirs != VOID
-        difference = reference = 0.0
+        difference = whole = 0.0
         for one, other in zip(maps, self._maps, strict=True):
             got, expected = (each[task].logits.astype(np.float64) for each in (one, other))
             difference += float(((got - expected) ** 2).sum())
-            reference += float((expected**2).sum())
+            whole += float((expected**2).sum())
         return Agreement(
             task=task,
-            relative_error=float(np.sqrt(difference / max(reference, 1e-60))),
+            relative_error=float(np.sqrt(difference / max(whole, 1e-60))),
             argmax_equal=float((ours[seen] == theirs[seen]).mean()) if seen.any() else 1.0,
             miou=self._miou(task, ours, theirs),
         )

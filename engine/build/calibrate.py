@@ -143,7 +143,7 @@ class _Probe:
 @dataclass
 class _Sums:
     difference: float = 0.0
-    reference: float = 0.0
+    result: float = 0.0
 
 
 class _Twins:
@@ -172,7 +172,7 @@ class _Twins:
             graph.node.append(node)
             result = nodes[layer.name].output[0]
             graph.node.append(helper.make_node("Sub", [node.output[0], result], [f"{layer.name}.difference"]))
-            for part, tensor in (("difference", f"{layer.name}.difference"), ("reference", result)):
+            for part, tensor in (("difference", f"{layer.name}.difference"), ("result", result)):
                 name = f"{layer.name}.{part}.squares"
                 graph.node.append(helper.make_node("ReduceSumSquare", [tensor], [name], keepdims=0))
                 graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
@@ -183,13 +183,13 @@ class _Twins:
         squares = iter(outputs[self._outputs :])
         for sums in self._sums.values():
             sums.difference += float(next(squares))
-            sums.reference += float(next(squares))
+            sums.result += float(next(squares))
         return outputs[: self._outputs]
 
     def errors(self) -> Iterator[tuple[str, float]]:
         """Relative error of each layer; 0 where nothing came."""
         for name, sums in self._sums.items():
-            yield name, float(np.sqrt(sums.difference / sums.reference)) if sums.reference > 0 else 0.0
+            yield name, float(np.sqrt(sums.difference / sums.result)) if sums.result > 0 else 0.0
 
 
 def _float_stem(manifest: Manifest, segment: str) -> bool:

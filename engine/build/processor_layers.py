@@ -21,7 +21,7 @@ from ..backends.cpu.steps import Features
 from ..errors import BackendError
 from ..plan.payloads import QuantisedPayload
 from ..plan.plan import Plan
-from .accuracy import Reference
+from .accuracy import FloatMaps
 from .accuracy_control import controlled_ranges
 from .calibrate import candidates, read_model
 from .layers import Layer
@@ -42,7 +42,7 @@ class ProcessorQuantisation:
     Attributes:
         payload: what the manifest says of it.
         members: name -> content.
-        miou_drop: points of mean IoU that the worst task loses on the accuracy tiles; see `Reference.drop`.
+        miou_drop: points of mean IoU that the worst task loses on the accuracy tiles; see `FloatMaps.drop`.
     """
 
     payload: QuantisedPayload
@@ -63,7 +63,7 @@ def quantise_for_processor(
     Args:
         plan: an open plan.
         tiles: of the user.
-        max_miou_drop: points of mean IoU that no task may lose on the accuracy tiles; see `Reference.drop`.
+        max_miou_drop: points of mean IoU that no task may lose on the accuracy tiles; see `FloatMaps.drop`.
         say: is told what happens, a sentence at a time.
         threads: of the processor; None takes all that this process may use.
 
@@ -108,7 +108,7 @@ class _Work:
     @property
     def drop(self) -> float:
         """Points of mean IoU lost so far, what is not quantised being in its own type."""
-        return self._reference(range(len(self._truth))).drop(self._maps)
+        return self._float_maps(range(len(self._truth))).drop(self._maps)
 
     def quantise(self, name: str, layers: Sequence[Layer]) -> None:
         """Quantise one segment within what is left of the limit."""
@@ -120,8 +120,8 @@ class _Work:
 
         def validate(run: Run, places: Sequence[int]) -> tuple[float, list[float]]:
             maps = [self._mapped(name, run, place) for place in places]
-            each = [self._reference([place]).drop([one]) for place, one in zip(places, maps, strict=True)]
-            return self._reference(places).drop(maps), each
+            each = [self._float_maps([place]).drop([one]) for place, one in zip(places, maps, strict=True)]
+            return self._float_maps(places).drop(maps), each
 
         for share in _SHARES:
             ranges = controlled_ranges(
@@ -138,7 +138,7 @@ class _Work:
             graph = self._graph(name, made)
             features = [self._encoded(name, graph, place) for place in range(len(self._measured))]
             maps = [self._pipeline.decode(each, {**self._graphs, name: graph}) for each in features]
-            if self._reference(range(len(maps))).drop(maps) <= self._limit:
+            if self._float_maps(range(len(maps))).drop(maps) <= self._limit:
                 self._models[name], self._graphs[name], self.layers[name] = made, graph, tuple(ranges)
                 self._features, self._maps = features, maps
                 return
@@ -165,7 +165,7 @@ class _Work:
             segments=members,
             float_layers=tuple(back),
             max_miou_drop=self._limit,
-            agreement=self._reference(range(len(self._truth))).agreement(self._maps),
+            agreement=self._float_maps(range(len(self._truth))).agreement(self._maps),
             parameters=sum(_stored(self._models[name], layers[name], self.layers[name]) for name in members),
         )
         contents = {members[name]: model.SerializeToString(deterministic=True) for name, model in self._models.items()}
@@ -210,9 +210,9 @@ class _Work:
             return known
         return self._pipeline.encode({subject: tile[subject]}, {name: run}, known=replace(known, rest=None))
 
-    def _reference(self, places: Sequence[int]) -> Reference:
+    def _float_maps(self, places: Sequence[int]) -> FloatMaps:
         samples = [self._tiles.accuracy[place] for place in places]
-        return Reference(self._plan.manifest, [self._truth[place] for place in places], samples=samples)
+        return FloatMaps(self._plan.manifest, [self._truth[place] for place in places], samples=samples)
 
 
 def _stored(model: onnx.ModelProto, layers: Sequence[Layer], chosen: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ import onnx
 from ..plan.payloads import Agreement
 from ..plan.plan import Plan
 from ..rasters.scene import Scene
-from .accuracy import Reference
+from .accuracy import FloatMaps
 from .calibrate import Ranges, candidates, local_errors, ranges_of
 from .eight_bits import Kind
 from .part_graph import FloatPart
@@ -41,7 +41,7 @@ class Quantisation:
         ranges: segment -> layer -> values of the map that it multiplies.
         layers: segment -> layers that compute in 8 bits.
         float_layers: layers that could and do not, as `<segment>/<layer>`, the worst first.
-        miou_drop: points of mean IoU that the worst task loses on the accuracy tiles; see `Reference.drop`.
+        miou_drop: points of mean IoU that the worst task loses on the accuracy tiles; see `FloatMaps.drop`.
         agreement: with the plan in float32, on the accuracy tiles.
     """
 
@@ -68,7 +68,7 @@ def quantise_for_tensorrt(
         plan: an open plan.
         tiles: of the user.
         kind: of numbers.
-        max_miou_drop: points of mean IoU that no task may lose on the accuracy tiles; see `Reference.drop`.
+        max_miou_drop: points of mean IoU that no task may lose on the accuracy tiles; see `FloatMaps.drop`.
         say: is told what happens, a sentence at a time.
         threads: of the processor; None takes all that this process may use.
 
@@ -85,8 +85,8 @@ def quantise_for_tensorrt(
             say(f"{name} stays in floating point: no tile gives it anything")
         say(f"ranges of {sum(map(len, ranges.values()))} layers, from {len(ranged)} tiles")
         errors = local_errors(plan, pipeline, layers=layers, ranges=ranges, tiles=ranged[:_RANKING_TILES], kind=kind)
-        reference = Reference(plan.manifest, [pipeline.map(tile) for tile in measured], samples=tiles.accuracy)
-        trial = Trial(plan, pipeline, ranges=ranges, kind=kind, tiles=measured, reference=reference)
+        float_maps = FloatMaps(plan.manifest, [pipeline.map(tile) for tile in measured], samples=tiles.accuracy)
+        trial = Trial(plan, pipeline, ranges=ranges, kind=kind, tiles=measured, float_maps=float_maps)
         worst_first = sorted(errors, key=lambda key: (-errors[key], key))
         outcome = give_back(trial, worst_first, limit=max_miou_drop, say=say)
     back = tuple(f"{segment}/{layer}" for segment, layer in outcome.given_back)

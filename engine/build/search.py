@@ -9,7 +9,7 @@ from ..errors import BackendError
 from ..plan.payloads import Agreement
 from ..plan.plan import Plan
 from ..tiles import Tile
-from .accuracy import Reference
+from .accuracy import FloatMaps
 from .calibrate import LayerKey, Ranges, read_model
 from .eight_bits import Kind
 from .pipeline import Graph, Pipeline
@@ -44,7 +44,7 @@ class Trial:
         ranges: segment -> layer -> range.
         kind: of numbers.
         tiles: checked tiles.
-        reference: the plan's maps of them in float32.
+        float_maps: the plan's maps of them in float32.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Trial:
         ranges: Ranges,
         kind: Kind,
         tiles: Sequence[Tile],
-        reference: Reference,
+        float_maps: FloatMaps,
     ) -> None:
-        self._plan, self._pipeline, self._tiles, self._reference = plan, pipeline, tiles, reference
+        self._plan, self._pipeline, self._tiles, self._float_maps = plan, pipeline, tiles, float_maps
         self._ranges: Ranges = ranges
         self._kind: Kind = kind
         self._graphs: dict[str, tuple[tuple[str, ...], Graph]] = {}
@@ -76,7 +76,7 @@ class Trial:
         graphs = {name: graph for name, (_, graph) in self._graphs.items()}
         maps = [self._pipeline.map(tile, graphs) for tile in self._tiles]
         used = {name: each for name, each in layers.items() if each}
-        return Outcome(tuple(given_back), used, self._reference.drop(maps), self._reference.agreement(maps))
+        return Outcome(tuple(given_back), used, self._float_maps.drop(maps), self._float_maps.agreement(maps))
 
 
 def give_back(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uperfuse.engine import BackendError, Plan
-from uperfuse.engine.build.accuracy import Reference
+from uperfuse.engine.build.accuracy import FloatMaps
 from uperfuse.engine.build.pipeline import TileMap
 from uperfuse.engine.build.search import Outcome, fewest, give_back
 from uperfuse.engine.build.tiles import Sample
@@ -47,29 +47,29 @@ def iou_mean(got: np.ndarray, truth: np.ndarray) -> float:
 
 def test_the_same_map_loses_nothing(manifest):
     maps = [a_map(RNG.normal(size=(19, 8, 8))) for _ in range(2)]
-    reference = Reference(manifest, maps, samples=[Sample({})] * 2)
-    assert reference.drop(maps) == 0
-    (agreement,) = reference.agreement(maps)
+    exact = FloatMaps(manifest, maps, samples=[Sample({})] * 2)
+    assert exact.drop(maps) == 0
+    (agreement,) = exact.agreement(maps)
     assert (agreement.relative_error, agreement.argmax_equal, agreement.miou) == (0, 1, 100)
 
 
 def test_truth_is_compared_with_both_maps(manifest):
     truth = RNG.integers(0, 4, (2, 16, 16)).astype(np.uint8)
     truth[0, :3] = 255
-    exact, other = (np.where(RNG.random(truth.shape) < share, truth, 2) % 19 for share in (0.9, 0.7))
-    maps = [[a_map(confident(labels)) for labels in each] for each in (exact, other)]
+    near, far = (np.where(RNG.random(truth.shape) < share, truth, 2) % 19 for share in (0.9, 0.7))
+    maps = [[a_map(confident(labels)) for labels in each] for each in (near, far)]
     samples = [Sample({}, {}, {TASK: each}) for each in truth]
-    reference = Reference(manifest, maps[0], samples=samples)
+    exact = FloatMaps(manifest, maps[0], samples=samples)
     known = truth != 255
-    expected = iou_mean(exact[known], truth[known]) - iou_mean(other[known], truth[known])
+    expected = iou_mean(near[known], truth[known]) - iou_mean(far[known], truth[known])
     assert expected > 5
-    assert reference.drop(maps[1]) == pytest.approx(expected)
-    turned = Reference(manifest, maps[1], samples=samples)
+    assert exact.drop(maps[1]) == pytest.approx(expected)
+    turned = FloatMaps(manifest, maps[1], samples=samples)
     assert turned.drop(maps[0]) == pytest.approx(-expected)
-    one = Reference(manifest, maps[0], samples=[samples[0], Sample({})])  # the truth of one tile decides
+    one = FloatMaps(manifest, maps[0], samples=[samples[0], Sample({})])  # the truth of one tile decides
     known = truth[0] != 255
     assert one.drop(maps[1]) == pytest.approx(
-        iou_mean(exact[0][known], truth[0][known]) - iou_mean(other[0][known], truth[0][known])
+        iou_mean(near[0][known], truth[0][known]) - iou_mean(far[0][known], truth[0][known])
     )
 
 
@@ -78,14 +78,14 @@ def test_without_truth_a_tie_costs_nothing_and_a_sure_pixel_its_share(manifest):
     sure = confident(labels, by=40.0)
     tied = sure.copy()
     tied[1, 0, 0] = tied[0, 0, 0] - 1e-4  # between class 0 and class 1
-    reference = Reference(manifest, [a_map(tied)], samples=[Sample({})])
+    exact = FloatMaps(manifest, [a_map(tied)], samples=[Sample({})])
     moved = labels.copy()
     moved[0, 0] = 1
-    assert reference.drop([a_map(confident(moved))]) < 0.05  # 15.5 of 16 become 15 of 15.5
-    assert reference.drop([a_map(tied)]) == 0
+    assert exact.drop([a_map(confident(moved))]) < 0.05  # 15.5 of 16 become 15 of 15.5
+    assert exact.drop([a_map(tied)]) == 0
     moved[7, 7] = 0  # surely of class 3
     # of class 3 15 of 16 are left, and class 0 has one that is not its own; what classes gain is not counted
-    lost = reference.drop([a_map(confident(moved))])
+    lost = exact.drop([a_map(confident(moved))])
     assert lost == pytest.approx(100 * ((1 - 15 / 16) + (15.5 / 16 - 15 / 16.5)) / 4, rel=0.001)
 
 
@@ -93,7 +93,7 @@ def test_expected_losses_are_those_of_truths_drawn_from_the_probabilities(manife
     """What `drop` works out is what many truths, drawn pixel by pixel, cost on the average: from means of areas."""
     logits = np.where(np.arange(19)[:, None, None] < 3, RNG.normal(size=(19, 24, 24)) * 1.5, -30)
     other = logits + RNG.normal(size=logits.shape) * 0.6
-    reference = Reference(manifest, [a_map(logits)], samples=[Sample({})])
+    exact = FloatMaps(manifest, [a_map(logits)], samples=[Sample({})])
     probabilities = np.exp(logits) / np.exp(logits).sum(0)
     ours, theirs = other.argmax(0), logits.argmax(0)
     areas = np.zeros((2, 3, 2))
@@ -106,8 +106,8 @@ def test_expected_losses_are_those_of_truths_drawn_from_the_probabilities(manife
                     ((labels == each) | (truth == each)).sum(),
                 ]
     iou = areas[..., 0] / areas[..., 1]
-    assert reference.drop([a_map(other)]) == pytest.approx(100 * np.maximum(iou[0] - iou[1], 0).mean(), abs=0.3)
-    assert reference.drop([a_map(other)]) > 2
+    assert exact.drop([a_map(other)]) == pytest.approx(100 * np.maximum(iou[0] - iou[1], 0).mean(), abs=0.3)
+    assert exact.drop([a_map(other)]) > 2
 
 
 def test_void_pixels_are_left_out(manifest):
@@ -118,10 +118,10 @@ def test_void_pixels_are_left_out(manifest):
     void[:4] = True
     maps = [{TASK: TileMap(np.where(void, 255, each).astype(np.uint8), logits)} for each in (labels, other)]
     mixed = {TASK: TileMap(np.where(void, 255, labels).astype(np.uint8), logits)}
-    reference = Reference(manifest, [maps[0]], samples=[Sample({})])
-    assert reference.agreement([mixed])[0].argmax_equal == 1
-    assert reference.agreement([maps[1]])[0].argmax_equal == 0
-    assert reference.agreement([maps[1]])[0].miou == 0
+    exact = FloatMaps(manifest, [maps[0]], samples=[Sample({})])
+    assert exact.agreement([mixed])[0].argmax_equal == 1
+    assert exact.agreement([maps[1]])[0].argmax_equal == 0
+    assert exact.agreement([maps[1]])[0].miou == 0
 
 
 @given(st.integers(0, 300), st.integers(0, 301))

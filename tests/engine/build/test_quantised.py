@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from uperfuse.engine import Plan
-from uperfuse.engine.build.accuracy import Reference
+from uperfuse.engine.build.accuracy import FloatMaps
 from uperfuse.engine.build.calibrate import candidates, local_errors, ranges_of, read_model
 from uperfuse.engine.build.eight_bits import Range
 from uperfuse.engine.build.parts import float_parts
@@ -161,8 +161,8 @@ def test_the_layer_that_ruins_a_plan_is_found_and_given_back(poisoned):
         # on tiles that the search never saw the limit holds as well, and with the culprit it would not
         with Pipeline(plan) as pipeline:
             fresh = tuple(sample.checked(plan.manifest) for sample in samples[4:])
-            reference = Reference(plan.manifest, [pipeline.map(tile) for tile in fresh], samples=samples[4:])
-            trial = Trial(plan, pipeline, ranges=found.ranges, kind="int8", tiles=fresh, reference=reference)
+            float_maps = FloatMaps(plan.manifest, [pipeline.map(tile) for tile in fresh], samples=samples[4:])
+            trial = Trial(plan, pipeline, ranges=found.ranges, kind="int8", tiles=fresh, float_maps=float_maps)
             back = [tuple(name.split("/", 1)) for name in found.float_layers]
             assert trial(back).miou_drop <= 1.0
             assert trial([]).miou_drop > 2 * trial(back).miou_drop
