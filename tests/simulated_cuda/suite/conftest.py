@@ -47,9 +47,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Caches and keys of a user who arrived with the first test."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        live_in(folder, patch)
         yield folder
+
+
+def live_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Keep caches and keys in a folder."""
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
 
 
 @pytest.fixture
@@ -64,6 +69,9 @@ def build(cuda: ModuleType, plans: Callable[..., tuple[Path, object]], home: Pat
     def make(name: str, **settings: object) -> Path:
         asked = {"precision": "float32", "batches": (1, 2), "dates": (4, 8)} | settings
         file = name + "".join(f"-{value}" for value in asked.values()).translate(str.maketrans("(), ", "____"))
-        return plan_with_engines(plans(name)[0], home / f"{file}.plan", **asked)
+        # whoever asks first, it is this user who builds and signs
+        with pytest.MonkeyPatch.context() as patch:
+            live_in(home, patch)
+            return plan_with_engines(plans(name)[0], home / f"{file}.plan", **asked)
 
     return make
