@@ -24,6 +24,7 @@ from uperfuse.engine.build.parts import decoder_part, encoder_part, half_parts
 from uperfuse.engine.plan.manifest import Modality
 from uperfuse.trainer.network import NetworkSpec
 
+from .eight_bit_parts import check_eight_bits
 from .golden_graphs import Exports, Wanted, spec_of
 from .real_builder import Built, ParsedLayer, build
 
@@ -120,6 +121,7 @@ def _check_engine(built: Built, model: onnx.ModelProto, islands: set[str], *, sh
 def check_all(part: FloatPart) -> None:
     for precision, short in PRECISIONS.items():
         check(write_types(part, precision=precision), short=short)
+    check_eight_bits(part)
 
 
 @pytest.mark.parametrize("cut", [True, False])
