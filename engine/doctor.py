@@ -115,11 +115,8 @@ def _driver() -> Iterator[Finding]:
         yield Finding("GPU", "the driver finds none", good=False)
     for gpu in found:
         kind = "shares the host's memory" if gpu.integrated else "memory of its own"
-        yield Finding(
-            f"cuda:{gpu.ordinal}",
-            f"{gpu.name}, sm_{gpu.capability}, {gpu.free_bytes / 1e9:.1f} GB of {gpu.total_bytes / 1e9:.1f} free, {kind}",
-            good=True,
-        )
+        free = f"{gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free"
+        yield Finding(f"cuda:{gpu.ordinal}", f"{gpu.name}, sm_{gpu.capability}, {free}, {kind}", good=True)
     if found:
         major, minor = found[0].driver_version
         yield Finding("driver", f"for CUDA {major}.{minor}", good=True)

@@ -83,9 +83,19 @@ class Engine:
         return self._plan
 
     @property
+    def device(self) -> str:
+        """What runs the plan: "cpu", or a GPU such as "cuda:0"."""
+        return self._backend.device
+
+    @property
     def precision(self) -> str:
-        """Precision that the back end computes in, such as "float32", "bf16" or "int8"."""
+        """Precision that the back end computes in: "float32", "bf16", "fp16", "int8" or "fp8"."""
         return self._backend.precision
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What runs, where and why, a line each."""
+        return self._backend.reasons
 
     def predict(
         self,

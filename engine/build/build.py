@@ -120,7 +120,6 @@ def build_plan(
             kernels=made.kernels,
             attention=made.attention,
             members=made.members,
-            local=device is not None,
         )
     size = (out or path).stat().st_size
     return BuildReport(payload, plan_hash, size, (*made.notes, *notes), signed)
@@ -163,9 +162,8 @@ def write_built(
     kernels: Iterable[KernelPayload],
     attention: tuple[AttentionWeights, ...],
     members: Mapping[str, bytes | Path],
-    local: bool,
 ) -> tuple[str, str | None, tuple[str, ...]]:
-    """Write a plan again with a payload more; one of the same target is replaced.
+    """Write a plan again with a payload more; one of the same target is replaced. This machine's key signs it.
 
     Args:
         plan: an open plan.
@@ -174,13 +172,12 @@ def write_built(
         kernels: by architecture; added to those that the plan has.
         attention: of series whose encoders are cut.
         members: name -> content of everything that is new.
-        local: whether it was built on this machine, whose key then signs the plan.
 
     Returns:
         The plan's hash, the name of the key that it is signed with, and what the user should read.
     """
     before = plan.manifest
-    kept_engines, notes = _engines_to_keep(plan, payload.target, signing=local)
+    kept_engines, notes = _engines_to_keep(plan, payload.target)
     manifest = before.model_copy(
         update={
             "schema_version": 2,
@@ -193,7 +190,7 @@ def write_built(
     used = manifest.members_used()
     old = {name: plan.member(name) for name in before.members if name in used and name not in members}
     extra = {name: plan.member(name) for name in set(before.members) - set(before.members_used())}
-    keys, said = _machine_key() if local else ((), ())
+    keys, said = _machine_key()
     plan_hash = write_plan(out, manifest, {**extra, **old, **members}, sign_with=keys)
     if plan.signed_by:
         said = (*said, "earlier signatures held for the plan as it was; sign it again with `uperfuse sign`")
@@ -251,11 +248,11 @@ def _verified(plan: Plan, made: Made, device: Device) -> EnginePayload:
     return made.payload.model_copy(update={"verified": Verified(machine=device.name, agreement=agreement)})
 
 
-def _engines_to_keep(plan: Plan, target: str, *, signing: bool) -> tuple[tuple[EnginePayload, ...], tuple[str, ...]]:
+def _engines_to_keep(plan: Plan, target: str) -> tuple[tuple[EnginePayload, ...], tuple[str, ...]]:
     """Engines that stay in the plan: this machine vouches for no engine that it would not run itself."""
     others = tuple(each for each in plan.manifest.engines if each.target != target)
     judged = may_run_engines(plan, trust="local")
-    if not signing or judged.allowed or not others:
+    if judged.allowed or not others:
         return others, ()
     names = ", ".join(each.target for each in others)
     return (), (f"left out, as this machine signs for what it built alone: {names} ({judged.reason})",)

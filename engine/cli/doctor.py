@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from ..plan.plan import Plan
+from .tables import console, table
 
 __all__ = ["register"]
 
-_MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}
+_MARKS = {True: Text("yes", style="green"), False: Text("no", style="red"), None: Text()}
 
 
 def register(app: typer.Typer) -> None:
@@ -31,28 +29,22 @@ def _doctor(
     """Say what this machine has: GPU, driver, TensorRT, libraries; and which payloads of a plan would run."""
     from ..doctor import examine, examine_plan
 
-    console = Console()
-    table = Table(box=box.SIMPLE, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    out = console()
+    machine = table("Looked for", "|Usable", "Found")
     for finding in examine():
-        table.add_row(finding.what, _MARKS[finding.good], escape(finding.found))
-    console.print(table)
+        machine.add_row(finding.what, _MARKS[finding.good], Text(finding.found))
+    out.print(machine)
     if plan is None:
         return
     with Plan.open(plan) as opened:
         found = examine_plan(opened)
-        console.print(f"{opened.manifest.name}, plan {opened.hash[:12]}", highlight=False)
+        out.print(f"\n{opened.manifest.name}, plan {opened.hash[:12]}", highlight=False)
     if not found:
-        console.print("holds no engines: it runs on the processor, or is built when it is loaded on a GPU")
+        out.print("holds no engines: it runs on the processor, or is built when it is loaded on a GPU")
         return
-    payloads = Table(box=box.SIMPLE)
-    payloads.add_column("engines", overflow="fold")
-    payloads.add_column("runs here", no_wrap=True)
-    payloads.add_column("because", overflow="fold")
+    payloads = table("Engines", "|Run here", "Because")
     for fit in found:
-        verified = "verified" if fit.payload.verified else "verified at its first load"
+        verified = "verified" if fit.payload.verified else "to be verified by its first load on a GPU"
         why = "; ".join(fit.why_not) or f"{fit.flavour}, {verified}"
-        payloads.add_row(fit.payload.target, _MARKS[not fit.why_not], escape(why))
-    console.print(payloads)
+        payloads.add_row(fit.payload.target, _MARKS[not fit.why_not], Text(why))
+    out.print(payloads)

@@ -1,0 +1,83 @@
+"""`uperfuse benchmark` and `uperfuse doctor` on a machine without a GPU."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from uperfuse.engine import BackendError, Engine, Plan
+from uperfuse.engine.benchmark import measure, tiles_for
+from uperfuse.engine.check import check_tiles_of
+from uperfuse.engine.cli import app
+from uperfuse.engine.doctor import examine, examine_plan
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def test_what_is_measured_hangs_together(plans):
+    path = plans("all")[0]
+    found = measure(path, device="cpu", precision="float32", rounds=4, batches=(1, 2))
+    assert (found.device, found.precision) == ("cpu", "float32")
+    assert 0 < found.tile.p50_ms <= found.tile.p95_ms <= found.tile.p99_ms
+    assert found.primed.p50_ms < found.tile.p50_ms  # three of four encoders are known
+    assert set(found.tiles_per_s) == {1, 2}
+    assert found.resident_bytes > 50e6
+    for task in found.agreement:  # the truth is the same back end
+        assert task.relative_error == 0
+        assert task.argmax_equal == 1
+
+
+def test_agreement_is_that_of_the_precision(plans):
+    found = measure(plans("aerial")[0], device="cpu", rounds=3, batches=(1,))
+    assert found.primed is None
+    error = found.agreement[0].relative_error
+    assert error == 0 if found.precision == "float32" else 1e-5 < error < 0.05
+
+
+def test_tiles_are_the_same_on_every_machine(plans):
+    with Plan.open(plans("all")[0]) as plan:
+        tiles = tiles_for(plan.manifest, count=2)
+        one = check_tiles_of(plan.manifest, seed=5_150, dates=13)
+        some = tiles_for(plan.manifest, count=1, names=["SENTINEL2_TS"])
+    assert (tiles["AERIAL_RGBI"] == np.concatenate([one["AERIAL_RGBI"]] * 2)).all()
+    assert len(tiles["SENTINEL2_TS"]) == len(tiles["SENTINEL2_DATES"]) == 2
+    assert set(some) == {"SENTINEL2_TS", "SENTINEL2_DATES"}
+
+
+def test_the_command_writes_what_it_shows(plans, tmp_path):
+    out = tmp_path / "times.json"
+    done = run("benchmark", plans("aerial")[0], "--device", "cpu", "--rounds", 3, "--batch", "1,2", "--json", out)
+    assert done.exit_code == 0, done.output
+    (measured,) = json.loads(out.read_text())
+    assert f"{measured['tile']['p50_ms']:.1f}, " in done.output
+    assert f"{measured['tiles_per_s']['2']:.2f} tiles/s" in done.output
+    assert "cpu, " + measured["precision"] in done.output
+
+
+def test_a_device_that_is_not_there_is_refused(plans):
+    done = run("benchmark", plans("aerial")[0], "--device", "cuda")
+    assert isinstance(done.exception, BackendError)
+    assert "PyCUDA cannot be imported" in str(done.exception)
+    assert isinstance(run("benchmark", plans("aerial")[0], "--batch", "one").exception, BackendError)
+
+
+def test_the_doctor_says_what_is_missing(plans):
+    words = {finding.what: finding for finding in examine()}
+    assert words["GPU"].good is False
+    assert "PyCUDA" in words["GPU"].found
+    assert words["TensorRT-RTX"].good
+    assert words["openvino"].good
+    with Plan.open(plans("aerial")[0]) as plan:
+        assert examine_plan(plan) == ()
+    done = run("doctor", plans("aerial")[0])
+    assert done.exit_code == 0
+    assert "holds no engines" in done.output
+
+
+@pytest.mark.parametrize("what", ["device", "reasons"])
+def test_an_engine_tells_what_runs(plans, what):
+    with Engine.load(plans("aerial")[0], device="cpu") as engine:
+        assert {"device": engine.device == "cpu", "reasons": "runs on the processor" in engine.reasons[0]}[what]
