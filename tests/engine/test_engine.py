@@ -367,7 +367,7 @@ def test_bf16_is_used_where_the_processor_has_it_and_said(plans):
         ({"device": "gpu"}, "device is 'gpu', expected auto, cpu, cuda or cuda:1"),
         ({"device": "cuda"}, "PyCUDA cannot be imported"),
         ({"precision": "fp16"}, "precision is fp16, which needs a GPU; no GPU is looked for"),
-        ({"precision": "int4"}, "precision is 'int4', expected auto, float32 or bf16"),
+        ({"precision": "int4"}, "precision is 'int4', expected auto, float32, bf16 or int8"),
         ({"threads": 0}, "threads is 0, expected at least 1"),
     ],
 )

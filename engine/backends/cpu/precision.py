@@ -44,7 +44,7 @@ def choose_precision(core: ov.Core, asked: str, *, manifest: Manifest) -> Choice
         BackendError: the precision is unknown, or the processor or the plan lacks it.
     """
     if asked not in ("auto", "int8", *HINTS):
-        raise BackendError(f"precision is {asked!r}, expected auto, {', '.join(HINTS)} or int8 on the processor")
+        raise BackendError(f"precision is {asked!r}, expected auto, {', '.join(HINTS)} or int8")
     usual = _usual(core, manifest)
     if asked == "int8" and manifest.quantised is None:
         raise BackendError(
