@@ -20,14 +20,14 @@ from ..plan.plan import Plan, write_plan
 from ..tensorrt import Flavour, find_flavour
 from ..tensorrt.monitor import Progress
 from ..trust import may_run_engines
-from .payload import Made, make_payload
+from .payload import Made, make_kernels, make_payload
 from .quantised import Quantisation
 from .settings import BuildMachine, BuildSettings, PlanPrecision, Say
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["BuildReport", "Quantise", "build_here", "build_plan", "find_device", "write_built"]
+__all__ = ["BuildReport", "Quantise", "add_kernels", "build_here", "build_plan", "find_device", "write_built"]
 
 Quantise = Callable[[Plan], Quantisation]
 """Chooses what is quantised of a plan; see `quantise_for_tensorrt`."""
@@ -125,6 +125,29 @@ def build_plan(
     return BuildReport(payload, plan_hash, size, (*made.notes, *notes), signed)
 
 
+def add_kernels(path: Path, *, out: Path | None = None, settings: BuildSettings) -> tuple[str, tuple[str, ...]]:
+    """Add compiled kernels alone to a plan: a board without Triton builds its engines around them.
+
+    Args:
+        path: the plan.
+        out: where the plan with the kernels goes; None replaces it.
+        settings: precision, dates and architectures.
+
+    Returns:
+        The plan's hash, and what the user should read.
+
+    Raises:
+        PlanError: the plan breaks a rule, or a series' encoder cannot be cut.
+        BackendError: no architecture is named, or a kernel cannot be compiled here.
+    """
+    with Plan.open(path) as plan:
+        kernels, attention, members = make_kernels(plan, settings)
+        plan_hash, _, notes = write_built(
+            plan, out or path, payload=None, kernels=kernels, attention=attention, members=members
+        )
+    return plan_hash, notes
+
+
 def build_here(plan: Plan, device: Device, *, precision: str) -> tuple[Source, Flavour]:
     """Engines for this machine that the plan lacks: built once, and kept in the user's cache.
 
@@ -158,7 +181,7 @@ def write_built(
     plan: Plan,
     out: Path,
     *,
-    payload: EnginePayload,
+    payload: EnginePayload | None,
     kernels: Iterable[KernelPayload],
     attention: tuple[AttentionWeights, ...],
     members: Mapping[str, bytes | Path],
@@ -168,7 +191,7 @@ def write_built(
     Args:
         plan: an open plan.
         out: the file to write; may be the plan's own.
-        payload: the engines.
+        payload: the engines; None adds kernels alone.
         kernels: by architecture; added to those that the plan has.
         attention: of series whose encoders are cut.
         members: name -> content of everything that is new.
@@ -177,11 +200,12 @@ def write_built(
         The plan's hash, the name of the key that it is signed with, and what the user should read.
     """
     before = plan.manifest
-    kept_engines, notes = _engines_to_keep(plan, payload.target)
+    new = () if payload is None else (payload,)
+    kept_engines, notes = _engines_to_keep(plan, {each.target for each in new})
     manifest = before.model_copy(
         update={
             "schema_version": 2,
-            "engines": (*kept_engines, payload),
+            "engines": (*kept_engines, *new),
             "kernels": _merged(before.kernels, kernels),
             "attention": attention or before.attention,
             "members": {},
@@ -248,9 +272,9 @@ def _verified(plan: Plan, made: Made, device: Device) -> EnginePayload:
     return made.payload.model_copy(update={"verified": Verified(machine=device.name, agreement=agreement)})
 
 
-def _engines_to_keep(plan: Plan, target: str) -> tuple[tuple[EnginePayload, ...], tuple[str, ...]]:
+def _engines_to_keep(plan: Plan, targets: set[str]) -> tuple[tuple[EnginePayload, ...], tuple[str, ...]]:
     """Engines that stay in the plan: this machine vouches for no engine that it would not run itself."""
-    others = tuple(each for each in plan.manifest.engines if each.target != target)
+    others = tuple(each for each in plan.manifest.engines if each.target not in targets)
     judged = may_run_engines(plan, trust="local")
     if judged.allowed or not others:
         return others, ()

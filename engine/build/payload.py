@@ -25,7 +25,7 @@ from .quantised import Quantisation, quantise_part
 from .settings import BuildMachine, BuildSettings, PlanPrecision, Say
 from .typed import write_types
 
-__all__ = ["Made", "make_payload"]
+__all__ = ["Made", "make_kernels", "make_payload"]
 
 RTX_ARCHITECTURES = (86, 89, 120)
 """For which kernels are added where TensorRT-RTX builds without a GPU: workstations that it is made for."""
@@ -121,6 +121,31 @@ def make_payload(
         timing_cache=_keep(compiler, flavour, machine),
     )
     return Made(payload, kernels, attention, {**members, **arrays, **files}, flavour, tuple(dict.fromkeys(notes)))
+
+
+def make_kernels(
+    plan: Plan, settings: BuildSettings
+) -> tuple[tuple[KernelPayload, ...], tuple[AttentionWeights, ...], dict[str, bytes]]:
+    """Kernels and what they need of the network, for boards that have no Triton.
+
+    Args:
+        plan: an open plan.
+        settings: precision, dates and architectures.
+
+    Returns:
+        The kernels by architecture, the attention of series, and the members of both.
+
+    Raises:
+        PlanError: a series' encoder cannot be cut.
+        BackendError: no architecture is named, or a kernel is nowhere to be found and cannot be compiled here.
+    """
+    if not settings.architectures:
+        raise BackendError("kernels for no board; name compute capabilities with --arch, such as 87 for an Orin")
+    series = any(modality.kind == "series" for modality in plan.manifest.modalities)
+    parts = float_parts(plan, cut=settings.cut and series)
+    attention, arrays = _attention(parts.attention)
+    kernels, files = _kernels(plan, settings, None, attention=attention_shapes(parts))
+    return kernels, attention, {**arrays, **files}
 
 
 def _compiler(

@@ -49,6 +49,9 @@ def _build(
     arch: Annotated[
         str, typer.Option(help="Compute capabilities to add kernels for, such as 87,90.", show_default="this GPU's")
     ] = "",
+    kernels_only: Annotated[
+        bool, typer.Option("--kernels-only", help="Add compiled kernels for --arch and no engines.")
+    ] = False,
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="Engines for later versions and the lean runtime, too.")
     ] = False,
@@ -91,6 +94,15 @@ def _build(
         architectures=_numbers("--arch", arch) if arch else (),
         kernels=kernels_from,
     )
+    if kernels_only:
+        from ..build.build import add_kernels
+
+        plan_hash, notes = add_kernels(plan, out=out, settings=settings)
+        for note in notes:
+            console.print(note, highlight=False)
+        boards = ", ".join(f"sm_{each}" for each in settings.architectures)
+        console.print(f"{out or plan}: kernels for {boards} in {precision}, plan {plan_hash[:12]}", highlight=False)
+        return
     _for_gpu(plan, out, settings, device, tiles_of, max_miou_drop, console)
 
 
