@@ -6,12 +6,14 @@ import gc
 import itertools
 import os
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.simulated_cuda.suite.engine_cases import assert_same, tiles_of
 from uperfuse.engine import BackendError, Engine, TileError
+from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.flairhub import dates_key
 
 
@@ -323,3 +325,33 @@ def test_it_says_what_runs_where_and_why(both, cuda):
     assert "runs on Simulated GPU (sm_87, cuda:0) in float32" in words
     assert "engines of tensorrt 10.3.0, from the plan: signed on this machine" in words
     assert "kernels compiled for sm_87" in words
+
+
+def test_eight_bits(build, plans, home, cuda):
+    from tests.simulated_cuda.engines import compiled, requests_of
+    from uperfuse.engine.build.build import build_plan, find_device
+    from uperfuse.engine.build.quantised import quantise_for_tensorrt
+    from uperfuse.engine.build.settings import BuildSettings
+    from uperfuse.engine.build.tiles import CalibrationTiles, Sample
+
+    source = build("all")
+    settings = BuildSettings(precision="int8", dates=(8,))
+    settings = replace(settings, kernels=compiled(requests_of(source, settings), capability=87))
+
+    def quantise(plan):
+        drawn = [check_tiles_of(plan.manifest, seed=seed, dates=6) for seed in range(8)]
+        tiles = CalibrationTiles.split([Sample(each) for each in drawn])
+        return quantise_for_tensorrt(plan, tiles=tiles, kind="int8", max_miou_drop=30)
+
+    device, _ = find_device("cuda")
+    try:
+        report = build_plan(source, out=home / "int8.plan", settings=settings, device=device, quantise=quantise)
+    finally:
+        device.release()
+    assert report.payload.precision == "int8"
+    assert all(each.relative_error > 1e-3 for each in report.payload.verified.agreement)  # 8 bits are seen
+    with Engine.load(home / "int8.plan") as gpu, Engine.load(source, device="cpu", precision="float32") as cpu:
+        assert gpu.precision == "int8"
+        tiles = tiles_of(gpu, count=2)
+        got, truth = gpu.predict(tiles, logits=True), cpu.predict(tiles, logits=True)
+        assert_same(got, truth, tolerance=0.2, equal=0.85, percent=100)
