@@ -13,6 +13,7 @@ from .eight_bits import Range
 __all__ = ["Histogram"]
 
 _BINS = 2048
+_SMALLEST = 2.0**-64  # nothing that a network computes with; its bins would leave float32
 _KEPT = 0.99999
 """Share of values that a range holds.
 
@@ -45,7 +46,8 @@ class Histogram:
         low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
         if not np.isfinite(high - low):
             raise PlanError(f"{self._name} takes NaN or infinite values; the network overflowed on the user's tiles")
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        if max(high, -low) >= _SMALLEST:
+            self.low, self.high = min(self.low, low), max(self.high, high)
         largest = max(self.high, -self.low)
         if largest == 0:
             self._counts[0] += values.size

@@ -88,7 +88,10 @@ def test_a_map_that_is_never_negative_has_all_256_steps_above_zero():
     assert steps_of(Range(0, 255), kind="int8").scale > 2
 
 
-@given(st.lists(st.lists(st.floats(-1e5, 1e5, width=32), min_size=1, max_size=30), min_size=1, max_size=6))
+numbers = st.floats(-1e5, 1e5, width=32).map(lambda value: value if abs(value) > 1e-15 else 0.0)
+
+
+@given(st.lists(st.lists(numbers, min_size=1, max_size=30), min_size=1, max_size=6))
 def test_a_histogram_of_few_values_gives_their_range(batches):
     histogram = Histogram("map")
     for batch in batches:
@@ -111,6 +114,12 @@ def test_a_histogram_lets_one_value_in_100000_go():
     assert 2 - 1e-3 < histogram.range().high < 2 + 1
     assert histogram.high == 900
     assert histogram.range().low == pytest.approx(-1, abs=1e-3)
+
+
+def test_a_histogram_of_next_to_nothing_has_no_range():
+    histogram = Histogram("map")
+    histogram.add(np.array([1e-38, -1e-30, 0], np.float32))
+    assert histogram.range() == Range(0, 0)
 
 
 def test_a_histogram_refuses_what_is_no_number():
