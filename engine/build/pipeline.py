@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,7 +12,7 @@ import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
-from ..backends.cpu.compiling import compile_graph, first_line
+from ..backends.cpu.compiling import compile_graph, first_line, usable_cores
 from ..backends.cpu.segments import CpuSegments, CpuSession, Pyramid
 from ..backends.cpu.steps import Features, Steps
 from ..classify import Classifier
@@ -55,7 +54,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto, *, threads: int | None = None, precision: str = "float32") -> None:
         self._core = ov.Core()
         self._name = model.graph.name
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or usable_cores()
         self._precision = precision
         try:
             self._model = self._core.read_model(model.SerializeToString())

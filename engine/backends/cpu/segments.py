@@ -32,7 +32,7 @@ from ...plan.manifest import Modality, Segment
 from ...plan.plan import Plan
 from ..doors import check_doors
 from ..graph_file import check_graph_file
-from .compiling import compile_graph, first_line
+from .compiling import compile_graph, first_line, usable_cores
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
     constants,
@@ -72,7 +72,7 @@ class CpuSegments:
         chosen = choose_precision(self._core, precision, manifest=plan.manifest)
         self.precision, self._rest = chosen.precision, chosen.rest
         self._quantised = self._quantised_members() if self.precision == "int8" else {}
-        self.threads = threads if threads is not None else _usable_cores()
+        self.threads = threads if threads is not None else usable_cores()
         if self.threads < 1:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
         name = self._core.get_property("CPU", "FULL_DEVICE_NAME").strip()
@@ -273,10 +273,3 @@ class CpuSession:
             compiled = self._segments.compiled_series(modality, dates) if dates else self._segments.compiled(name)
             self._requests[key] = compiled.create_infer_request()
         return self._requests[key]
-
-
-def _usable_cores() -> int:
-    """Cores that this process may use; all there are where the system does not tell."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
