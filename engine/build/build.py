@@ -6,26 +6,21 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..backends.cpu import CpuBackend
 from ..backends.cuda.driver import Device, device_count
 from ..backends.cuda.load import open_payload
 from ..backends.cuda.source import Source, keep, kept, key_of
 from ..backends.verify import against_processor, refuse_unlike
-from ..errors import BackendError, KeyringError, PlanError
-from ..keyring import MACHINE, Keyring
+from ..errors import BackendError, PlanError
 from ..plan.payloads import AttentionWeights, CompiledKernel, EnginePayload, KernelPayload, Verified
 from ..plan.plan import Plan, write_plan
 from ..tensorrt import Flavour, find_flavour
 from ..tensorrt.monitor import Progress
-from ..trust import may_run_engines
 from .payload import Made, make_kernels, make_payload
 from .quantised import Quantisation
 from .settings import BuildMachine, BuildSettings, PlanPrecision, Say
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from .vouching import vouch
 
 __all__ = ["BuildReport", "Quantise", "add_kernels", "build_here", "build_plan", "find_device", "write_built"]
 
@@ -201,11 +196,11 @@ def write_built(
     """
     before = plan.manifest
     new = () if payload is None else (payload,)
-    kept_engines, notes = _engines_to_keep(plan, {each.target for each in new})
+    vouching = vouch(plan, replaced={each.target for each in new})
     manifest = before.model_copy(
         update={
             "schema_version": 2,
-            "engines": (*kept_engines, *new),
+            "engines": (*vouching.engines, *new),
             "kernels": _merged(before.kernels, kernels),
             "attention": attention or before.attention,
             "members": {},
@@ -214,11 +209,8 @@ def write_built(
     used = manifest.members_used()
     old = {name: plan.member(name) for name in before.members if name in used and name not in members}
     extra = {name: plan.member(name) for name in set(before.members) - set(before.members_used())}
-    keys, said = _machine_key()
-    plan_hash = write_plan(out, manifest, {**extra, **old, **members}, sign_with=keys)
-    if plan.signed_by:
-        said = (*said, "earlier signatures held for the plan as it was; sign it again with `uperfuse sign`")
-    return plan_hash, MACHINE if keys else None, (*notes, *said)
+    plan_hash = write_plan(out, manifest, {**extra, **old, **members}, sign_with=vouching.keys)
+    return plan_hash, vouching.signed, vouching.notes
 
 
 def _make(
@@ -270,24 +262,6 @@ def _verified(plan: Plan, made: Made, device: Device) -> EnginePayload:
         backend.close()
     refuse_unlike(agreement, precision=made.payload.precision, what=f"{made.payload.target} on {device.name}")
     return made.payload.model_copy(update={"verified": Verified(machine=device.name, agreement=agreement)})
-
-
-def _engines_to_keep(plan: Plan, targets: set[str]) -> tuple[tuple[EnginePayload, ...], tuple[str, ...]]:
-    """Engines that stay in the plan: this machine vouches for no engine that it would not run itself."""
-    others = tuple(each for each in plan.manifest.engines if each.target not in targets)
-    judged = may_run_engines(plan, trust="local")
-    if judged.allowed or not others:
-        return others, ()
-    names = ", ".join(each.target for each in others)
-    return (), (f"left out, as this machine signs for what it built alone: {names} ({judged.reason})",)
-
-
-def _machine_key() -> tuple[tuple[Ed25519PrivateKey, ...], tuple[str, ...]]:
-    """The key that this machine signs with, or why it cannot."""
-    try:
-        return (Keyring.open().machine_key(),), ()
-    except KeyringError as error:
-        return (), (f"not signed, so that only trust='any' runs the engines: {error}",)
 
 
 def _merged(before: Iterable[KernelPayload], new: Iterable[KernelPayload]) -> tuple[KernelPayload, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -32,6 +32,7 @@ RTX_ARCHITECTURES = (86, 89, 120)
 
 _UNQUANTISED: dict[PlanPrecision, Precision] = {"int8": "fp16", "fp8": "fp16"}
 _HOST_WORKSPACE_BYTES = 4 << 30
+_FP8_CAPABILITY = 89
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ def make_payload(
             f"{flavour} builds on a GPU alone, and there is none here; build on the board, or for workstations with "
             "--flavour rtx"
         )
+    if settings.precision == "fp8" and machine is not None and machine.capability < _FP8_CAPABILITY:
+        raise BackendError(
+            f"{machine.name} is sm_{machine.capability}, and fp8 needs sm_{_FP8_CAPABILITY} or later; build in int8 "
+            "or fp16"
+        )
     compiler, timed = _compiler(flavour, settings, machine, progress)
     series = any(modality.kind == "series" for modality in plan.manifest.modalities)
     parts = float_parts(plan, cut=settings.cut and series)
@@ -93,11 +99,13 @@ def make_payload(
     built: list[Part] = []
     members: dict[str, bytes | Path] = {}
     notes = list(timed)
+    warned: dict[str, list[str]] = {}
     for part in parts:
         graph = _typed(part, settings.precision, quantisation)
         say(f"building {part.name}")
         compiled = compiler.compile(graph, batches=settings.batches, dates=settings.dates)
-        notes += [f"{part.name}: {warning}" for warning in compiled.warnings]
+        for warning in compiled.warnings:
+            warned.setdefault(warning, []).append(part.name)
         member = f"tensorrt/{target}/{part.name.replace(':', '.')}.engine"
         path = folder / f"{len(built)}.engine"
         path.write_bytes(compiled.data)
@@ -120,7 +128,9 @@ def make_payload(
         float_layers=quantisation.float_layers if quantisation else (),
         timing_cache=_keep(compiler, flavour, machine),
     )
-    return Made(payload, kernels, attention, {**members, **arrays, **files}, flavour, tuple(dict.fromkeys(notes)))
+    return Made(
+        payload, kernels, attention, {**members, **arrays, **files}, flavour, (*notes, *_said(warned, parts=len(built)))
+    )
 
 
 def make_kernels(
@@ -177,6 +187,15 @@ def _keep(compiler: Compiler, flavour: Flavour, machine: BuildMachine | None) ->
     if not data or machine is None:
         return None
     return keep_timings(data, machine=machine.name, version=str(flavour)).sha256
+
+
+def _said(warned: Mapping[str, Sequence[str]], *, parts: int) -> list[str]:
+    """What TensorRT warned of, each once with the parts that it said it of."""
+    lines = []
+    for warning, of in warned.items():
+        where = "every part" if len(of) == parts else ", ".join(of)
+        lines.append(f"TensorRT says of {where}: {warning.strip()}")
+    return lines
 
 
 def _typed(part: FloatPart, precision: PlanPrecision, quantisation: Quantisation | None) -> PartGraph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ..plan.plan import Plan, write_plan
 from ..rasters.scene import Scene
 from .processor_layers import ProcessorQuantisation, quantise_for_processor
 from .tiles import tiles_of_scene
+from .vouching import Vouching, vouch
 
 __all__ = ["ProcessorReport", "build_for_processor"]
 
@@ -64,22 +65,23 @@ def build_for_processor(
         made = quantise_for_processor(plan, tiles=tiles, max_miou_drop=max_miou_drop, say=say)
         partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
         try:
-            plan_hash = _write(plan, partial, made)
+            vouching = vouch(plan)
+            plan_hash = _write(plan, partial, made, vouching)
             say("comparing with float32 on the plan's fixed tiles")
             _compare(partial)
             partial.replace(out)
         finally:
             partial.unlink(missing_ok=True)
-        signed = bool(plan.signed_by)
-    return ProcessorReport(made, plan_hash, tuple(_lines(made, out, plan_hash, signed=signed)))
+    return ProcessorReport(made, plan_hash, tuple(_lines(made, out, plan_hash, notes=vouching.notes)))
 
 
-def _write(plan: Plan, path: Path, made: ProcessorQuantisation) -> str:
+def _write(plan: Plan, path: Path, made: ProcessorQuantisation, vouching: Vouching) -> str:
     before = plan.manifest
-    manifest = before.model_copy(update={"schema_version": 2, "quantised": made.payload, "members": {}})
-    replaced = set(before.quantised.segments.values()) if before.quantised else set()
-    old = {name: plan.member(name) for name in before.members if name not in replaced}
-    return write_plan(path, manifest, {**old, **made.members})
+    changed = {"schema_version": 2, "engines": vouching.engines, "quantised": made.payload, "members": {}}
+    manifest = before.model_copy(update=changed)
+    dropped = set(before.members_used()) - set(manifest.members_used())
+    old = {name: plan.member(name) for name in before.members if name not in dropped}
+    return write_plan(path, manifest, {**old, **made.members}, sign_with=vouching.keys)
 
 
 def _compare(path: Path) -> None:
@@ -97,7 +99,7 @@ def _compare(path: Path) -> None:
     refuse_unlike(agreement, precision="int8", what="the 8-bit form")
 
 
-def _lines(made: ProcessorQuantisation, out: Path, plan_hash: str, *, signed: bool) -> list[str]:
+def _lines(made: ProcessorQuantisation, out: Path, plan_hash: str, *, notes: Sequence[str]) -> list[str]:
     payload = made.payload
     lines = [
         f"{payload.parameters:,} weights in 8 bits, of {', '.join(payload.segments)}",
@@ -109,6 +111,4 @@ def _lines(made: ProcessorQuantisation, out: Path, plan_hash: str, *, signed: bo
     ]
     if payload.float_layers:
         lines.append(f"stayed in floating point: {', '.join(payload.float_layers)}")
-    if signed:
-        lines.append("earlier signatures held for the plan as it was; sign it again with `uperfuse sign`")
-    return [*lines, f"{out}: {out.stat().st_size / 1e6:.1f} MB, plan {plan_hash[:12]}"]
+    return [*lines, *notes, f"{out}: {out.stat().st_size / 1e6:.1f} MB, plan {plan_hash[:12]}"]

@@ -46,7 +46,11 @@ def _benchmark(
             out.print(line, highlight=False)
     out.print(_times(found, batches))
     out.print(_agreement(found))
-    out.print(f"on {found[0].machine}; medians and percentiles of {rounds} rounds after warming up", highlight=False)
+    out.print(
+        f"on {found[0].machine}; times of {rounds} rounds after warming up; agreement on one random tile, harder than "
+        "any that a network was trained on",
+        highlight=False,
+    )
     if json_file is not None:
         json_file.write_text(json.dumps([each.to_json() for each in found], indent=1) + "\n", encoding="utf-8")
         out.print(f"{json_file}: everything that was measured")

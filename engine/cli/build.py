@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +23,15 @@ __all__ = ["register"]
 
 _PRECISIONS = {"fp32": "float32", "float32": "float32", "fp16": "fp16", "bf16": "bf16", "int8": "int8", "fp8": "fp8"}
 _QUANTISED = ("int8", "fp8")
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The user's tiles that an 8-bit plan is measured on."""
+
+    scene: Scene
+    labels: Mapping[str, Path]
+    max_miou_drop: float
 
 
 def register(app: typer.Typer) -> None:
@@ -60,6 +71,11 @@ def _build(
         typer.Option(help="Scene file (YAML) whose tiles ranges and accuracy of 8-bit plans are measured on.",
                      show_default=False),
     ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="TASK=FILE, a raster of the truth that the drop is measured against; may be given again.",
+                     show_default=False),
+    ] = None,
     max_miou_drop: Annotated[
         float, typer.Option(min=0, max=100, help="Points of mean IoU that an 8-bit plan may lose.")
     ] = 0.5,
@@ -74,9 +90,9 @@ def _build(
         raise BackendError(f"precision is {precision!r}, expected fp32, fp16, bf16, int8 or fp8; choose one of them")
     if kind in _QUANTISED and scene is None:
         raise BackendError(f"{precision} chooses its ranges from your own tiles; name their rasters with --scene")
-    tiles_of = None if scene is None else Scene.from_yaml(scene)
+    tiles = None if scene is None else _Tiles(Scene.from_yaml(scene), _truth(labels or []), max_miou_drop)
     if device == "cpu":
-        _for_processor(plan, out, kind, tiles_of, max_miou_drop, console)
+        _for_processor(plan, out, kind, tiles, console)
         return
     from ..build.settings import BuildSettings
     from ..tensorrt.flavour import Asked
@@ -103,7 +119,7 @@ def _build(
         boards = ", ".join(f"sm_{each}" for each in settings.architectures)
         console.print(f"{out or plan}: kernels for {boards} in {precision}, plan {plan_hash[:12]}", highlight=False)
         return
-    _for_gpu(plan, out, settings, device, tiles_of, max_miou_drop, console)
+    _for_gpu(plan, out, settings, device, tiles, console)
 
 
 def _for_gpu(
@@ -111,8 +127,7 @@ def _for_gpu(
     out: Path | None,
     settings: BuildSettings,
     device: str,
-    scene: Scene | None,
-    max_miou_drop: float,
+    tiles: _Tiles | None,
     console: Console,
 ) -> None:
     from ..build.build import build_plan, find_device
@@ -122,8 +137,14 @@ def _for_gpu(
     if found is None:
         console.print(f"no GPU: {why}")
     quantise = None
-    if scene is not None and (settings.precision == "int8" or settings.precision == "fp8"):
-        quantise = quantise_scene(scene, kind=settings.precision, max_miou_drop=max_miou_drop, say=console.print)
+    if tiles is not None and (settings.precision == "int8" or settings.precision == "fp8"):
+        quantise = quantise_scene(
+            tiles.scene,
+            kind=settings.precision,
+            max_miou_drop=tiles.max_miou_drop,
+            labels=tiles.labels,
+            say=console.print,
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -147,17 +168,22 @@ def _for_gpu(
     _print_report(report, out or plan, console)
 
 
-def _for_processor(
-    plan: Path, out: Path | None, precision: str, scene: Scene | None, max_miou_drop: float, console: Console
-) -> None:
-    if precision != "int8" or scene is None:
+def _for_processor(plan: Path, out: Path | None, precision: str, tiles: _Tiles | None, console: Console) -> None:
+    if precision != "int8" or tiles is None:
         raise BackendError(
             f"precision is {precision}, expected int8 for --device cpu: a processor computes everything else from the "
             "plan as it is"
         )
     from ..build.processor import build_for_processor
 
-    report = build_for_processor(plan, out=out, scene=scene, max_miou_drop=max_miou_drop, say=console.print)
+    report = build_for_processor(
+        plan,
+        out=out,
+        scene=tiles.scene,
+        max_miou_drop=tiles.max_miou_drop,
+        labels=tiles.labels,
+        say=console.print,
+    )
     for line in report.lines:
         console.print(line, highlight=False)
 
@@ -178,6 +204,16 @@ def _print_report(report: BuildReport, path: Path, console: Console) -> None:
             )
     signed = f", signed with the key {report.signed!r}" if report.signed else ""
     console.print(f"{path}: {report.size / 1e6:.1f} MB, plan {report.plan_hash[:12]}{signed}", highlight=False)
+
+
+def _truth(given: list[str]) -> dict[str, Path]:
+    found = {}
+    for each in given:
+        task, equals, path = each.partition("=")
+        if not (task and equals and path):
+            raise BackendError(f"--labels is {each!r}, expected TASK=FILE, such as AERIAL_LABEL-COSIA=truth.tif")
+        found[task] = Path(path)
+    return found
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ def _predict(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the maps.")] = Path("out"),
     device: Annotated[str, typer.Option(help="Where to compute; auto takes the best there is.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bf16, int8; on GPUs fp16, fp8, too.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     halo_px: Annotated[
         int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
