@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from .settings import BuildMachine, BuildSettings, PlanPrecision, Say
 from .vouching import vouch
 
 __all__ = ["BuildReport", "Quantise", "add_kernels", "build_here", "build_plan", "find_device", "write_built"]
+
+_LOG = logging.getLogger(__name__)
 
 Quantise = Callable[[Plan], Quantisation]
 """Chooses what is quantised of a plan; see `quantise_for_tensorrt`."""
@@ -165,6 +168,7 @@ def build_here(plan: Plan, device: Device, *, precision: str) -> tuple[Source, F
     found = kept(key)
     if found is not None:
         return found, flavour
+    _LOG.info("building engines of %s for %s in %s; they are kept for the next time", plan.path, device.name, precision)
     with tempfile.TemporaryDirectory(prefix="uperfuse-build-") as at:
         made = _make(plan, settings, device, Path(at))
         payload = _verified(plan, made, device)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from uperfuse.engine import BackendError, Engine, Plan
+from uperfuse.engine import BackendError, Engine, Plan, doctor
 from uperfuse.engine.benchmark import measure, tiles_for
 from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.cli import app
@@ -81,3 +81,25 @@ def test_the_doctor_says_what_is_missing(plans):
 def test_an_engine_tells_what_runs(plans, what):
     with Engine.load(plans("aerial")[0], device="cpu") as engine:
         assert {"device": engine.device == "cpu", "reasons": "runs on the processor" in engine.reasons[0]}[what]
+
+
+def test_the_doctor_reads_a_jetson(tmp_path, monkeypatch):
+    release, packages, libraries = tmp_path / "release", tmp_path / "status", tmp_path / "lib"
+    release.write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64\n")
+    packages.write_text(
+        "Package: nvidia-l4t-core\nStatus: install ok installed\nVersion: 36.4.3-1\n\n"
+        "Package: nvidia-jetpack\nStatus: install ok installed\nArchitecture: arm64\nVersion: 6.2+b77\n\n"
+    )
+    libraries.mkdir()
+    for name in (
+        "libnvinfer_builder_resource_sm87.so.10.3.0",
+        "libnvinfer_builder_resource.so.10.3.0",
+        "libnvinfer.so",
+    ):
+        (libraries / name).touch()
+    monkeypatch.setattr(doctor, "_RELEASE", release)
+    monkeypatch.setattr(doctor, "_PACKAGES", packages)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries))
+    words = {finding.what: finding.found for finding in examine()}
+    assert words["JetPack"] == "6.2+b77, Jetson Linux 36.4.3"
+    assert words["TensorRT's libraries"] == "build for sm_87"

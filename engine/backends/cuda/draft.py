@@ -190,7 +190,7 @@ class _Draft(Places):
     def _pyramid(self, maps: Mapping[str, Maps]) -> Maps:
         """The fused pyramid that decoders take."""
         network, key = self._network, self._key
-        if network.manifest.fusion == "none":
+        if not network.others:
             return maps[network.manifest.base]
         arrived = any(name in key.given for name in network.others)
         if self._rest(key.known) and key.known and not arrived:
