@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.timing import interleaved, report
 from uperfuse.engine import Engine
 from uperfuse.engine.flairhub import MODALITIES
-from uperfuse.engine.plan.manifest import Provenance
+from uperfuse.engine.plan.network import Provenance
 from uperfuse.trainer.export import export_network
 from uperfuse.trainer.network import NetworkSpec, UPerFuse
 

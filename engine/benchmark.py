@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .check import check_tiles_of, relative_error
+from .agreement import relative_error
+from .check import check_tiles_of
 from .engine import Engine
 from .flairhub import dates_key
 from .plan.manifest import Manifest

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .agreement import BOUNDS, agreement_of
 from .errors import PlanError
 from .flairhub import dates_key
-from .plan.manifest import Manifest, Modality
+from .plan.manifest import Manifest
+from .plan.network import Check, Modality
+from .plan.payloads import Agreement
+from .plan.plan import Plan
 
-if TYPE_CHECKING:
-    from .engine import Engine
+__all__ = ["CheckResult", "check_results", "check_tiles_of", "compare_with_check", "stored_check"]
 
-__all__ = ["CheckResult", "check_tiles_of", "relative_error", "run_check"]
-
-# By how much more than float32 a precision may be off. bf16 keeps 8 bits of a number: networks of random weights were
-# off by 0.2 to 3.4 %, trained ones by less. What 8 bits may cost is limited on the user's tiles, from which ranges are
-# chosen; on drawn ones this finds what does not compute the network.
-_FACTORS = {"float32": 1, "fp16": 500, "bf16": 500, "int8": 3000, "fp8": 3000}
 _COARSE_PX = 16
 _FIRST_DAY, _LAST_DAY = -134, 231
 _DIGITAL_NUMBERS = {"uint8": (0, 255), "uint16": (0, 10_000), "int16": (0, 10_000), "float32": (0.0, 400.0)}
@@ -66,41 +64,52 @@ def check_tiles_of(manifest: Manifest, *, seed: int, dates: int) -> dict[str, An
     return tiles
 
 
-def relative_error(got: NDArray[np.floating[Any]], expected: NDArray[np.floating[Any]]) -> float:
-    """L2 norm of the difference over the L2 norm of what is expected."""
-    difference = got.astype(np.float64) - expected.astype(np.float64)
-    return float(np.linalg.norm(difference) / max(float(np.linalg.norm(expected.astype(np.float64))), 1e-30))
-
-
-def run_check(engine: Engine) -> list[CheckResult]:
-    """Repeat the check of the engine's plan on the engine's device.
+def stored_check(plan: Plan) -> Check:
+    """The check that a plan carries.
 
     Raises:
-        PlanError: the plan carries no check.
+        PlanError: it carries none.
     """
-    check = engine.manifest.check
-    if check is None:
+    if plan.manifest.check is None:
         raise PlanError("the plan carries no check; export it again with this version")
-    tiles = check_tiles_of(engine.manifest, seed=check.seed, dates=check.dates)
-    logits = engine.predict(tiles, logits=True).logits
-    bound = check.max_relative_error * _FACTORS[engine.precision]
-    results = []
+    return plan.manifest.check
+
+
+def compare_with_check(plan: Plan, logits: Mapping[str, NDArray[np.float32]]) -> tuple[Agreement, ...]:
+    """Compare logits of the check's tile with those that PyTorch gave, task by task.
+
+    Args:
+        plan: an open plan.
+        logits: of every task, [1, K, Y, X] at the size of the labels.
+
+    Raises:
+        PlanError: the plan carries no check, or logits of other shapes.
+    """
+    check = stored_check(plan)
+    found = []
     for task, member in check.members.items():
-        got = logits[task][0, :, :: check.stride_px, :: check.stride_px]
-        expected = _expected(engine, member, shape=got.shape)
-        equal = float((got.argmax(0) == expected.argmax(0)).mean())
-        results.append(CheckResult(task, relative_error(got, expected), equal, bound))
-    return results
+        got = logits[task][:, :, :: check.stride_px, :: check.stride_px]
+        found.append(agreement_of(task, got, _stored_logits(plan, member, shape=got.shape[1:])[None]))
+    return tuple(found)
 
 
-def _expected(engine: Engine, member: str, *, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def check_results(plan: Plan, logits: Mapping[str, NDArray[np.float32]], *, precision: str) -> tuple[CheckResult, ...]:
+    """Say of every task whether it is as near to PyTorch as its precision allows; see `compare_with_check`."""
+    bound = stored_check(plan).max_relative_error * BOUNDS[precision].relative_error / BOUNDS["float32"].relative_error
+    return tuple(
+        CheckResult(each.task, each.relative_error, each.argmax_equal, bound)
+        for each in compare_with_check(plan, logits)
+    )
+
+
+def _stored_logits(plan: Plan, member: str, *, shape: tuple[int, ...]) -> NDArray[np.float32]:
     try:
-        expected = np.load(io.BytesIO(engine.plan.member(member)), allow_pickle=False)
+        stored = np.load(io.BytesIO(plan.member(member)), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise PlanError(f"{member} is not a NumPy array: {error}; export the plan again") from error
-    if not isinstance(expected, np.ndarray) or expected.dtype != np.float32 or expected.shape != shape:
+    if not isinstance(stored, np.ndarray) or stored.dtype != np.float32 or stored.shape != shape:
         raise PlanError(f"{member} does not hold float32 logits of shape {shape}; export the plan again")
-    return expected
+    return stored
 
 
 def _image(modality: Modality, rng: np.random.Generator) -> NDArray[Any]:

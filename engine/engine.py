@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
 from .backends import Backend, Grid, Known, Residence, select_backend
+from .check import CheckResult, check_results, check_tiles_of, stored_check
 from .errors import BackendError, TileError
 from .plan.manifest import Manifest
 from .plan.plan import Plan
@@ -162,6 +163,19 @@ class Engine:
         """
         self._check_open()
         self._backend.warm_up(batch=batch, dates=dates)
+
+    def verify(self) -> tuple[CheckResult, ...]:
+        """Repeat the check that the plan carries on the engine's device.
+
+        Returns:
+            How near the logits of every task are to those that PyTorch gave when the plan was exported.
+
+        Raises:
+            PlanError: the plan carries no check.
+        """
+        check = stored_check(self.plan)
+        tiles = check_tiles_of(self.manifest, seed=check.seed, dates=check.dates)
+        return check_results(self.plan, self.predict(tiles, logits=True).logits, precision=self.precision)
 
     def predict_raster(self, scene: Scene, out: str | os.PathLike[str], **options: Any) -> MapSummary:
         """Map whole rasters; see `uperfuse.engine.rasters.predict_raster`."""

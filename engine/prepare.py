@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import _native
 from .device_array import DeviceArray
 from .errors import TileError
-from .plan.manifest import Modality
+from .plan.network import Modality
 from .series import DATE_BUCKETS, date_bucket
 from .tiles import ImageTile, SeriesTile
 

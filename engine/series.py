@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import TileError
-from .plan.manifest import SeriesFilter
+from .plan.network import SeriesFilter
 
 __all__ = ["DATE_BUCKETS", "clear_dates", "composite", "date_bucket", "days_from_reference"]
 

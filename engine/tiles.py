@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from .device_array import DeviceArray, as_device_array
 from .errors import TileError
 from .flairhub import dates_key
-from .plan.manifest import Manifest, Modality
+from .plan.manifest import Manifest
+from .plan.network import Modality
 from .series import days_from_reference
 
 __all__ = ["ImageTile", "SeriesTile", "Tile", "check_tiles"]

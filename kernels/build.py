@@ -286,8 +286,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _of_plan(asked: argparse.Namespace) -> tuple[KernelRequest, ...]:
     """What a plan needs."""
-    from ..engine.build.kernels import attention_shapes
-    from ..engine.build.parts import float_parts
+    from ..engine.builder.kernels import attention_shapes
+    from ..engine.builder.parts import float_parts
 
     with Plan.open(asked.plan) as plan:
         attention = attention_shapes(float_parts(plan, cut=not asked.no_kernels))

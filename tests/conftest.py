@@ -49,7 +49,7 @@ class PlanFactory:
     def _make(self, name: str):
         import torch
 
-        from uperfuse.engine.plan.manifest import Provenance
+        from uperfuse.engine.plan.network import Provenance
         from uperfuse.trainer.export import ExportConfig, export_network
         from uperfuse.trainer.network import UPerFuse
 

@@ -35,11 +35,14 @@ NATIVE_USERS = {"engine", "benchmarks", "tests"}
 # called: the runtime installs without both.
 EXCEPTIONS = [
     ("engine/cli/export.py", "uperfuse.trainer.export"),
-    ("engine/build/kernels.py", "uperfuse.kernels.build"),
+    ("engine/builder/kernels.py", "uperfuse.kernels.build"),
 ]
 
 # What an extra brings is imported below these folders alone, and never by importing them.
-OPTIONAL = {"engine/build/": {"onnx", "google", "nncf"}, "engine/backends/cuda/": {"pycuda"}}
+OPTIONAL = {"engine/builder/": {"onnx", "google", "nncf"}, "engine/backends/cuda/": {"pycuda"}}
+
+# Tools take folders of these names for products: pytest, for one, collects no test below them, and says nothing.
+PRODUCTS = {"build", "dist", "node_modules", "venv"}
 
 IMPORT_NAMES = {"pyyaml": "yaml", "pillow": "PIL"}
 
@@ -61,7 +64,7 @@ SURFACE = {
     "engine/backends": {"Backend", "Grid", "Known", "Residence", "select_backend"},
     "engine/backends/cpu": {"CpuBackend"},
     "engine/backends/cuda": {"CudaBackend"},
-    "engine/build": {"AttentionArrays", "FloatPart", "FloatParts", "PartGraph", "float_parts", "write_types"},
+    "engine/builder": {"AttentionArrays", "FloatPart", "FloatParts", "PartGraph", "float_parts", "write_types"},
     "engine/cli": {"main"},
     "engine/demo": {"Agreement", "ClassAgreement", "DemoResult", "TaskResult", "run_demo"},
     "engine/launching": {
@@ -303,7 +306,7 @@ def test_what_the_runtime_lacks_is_reached_from_inside_one_function_alone(path: 
         ("engine/a.py", "import importlib\nimportlib.import_module('uperfuse.trainer.export')"),
         ("engine/cli/export.py", "from ...trainer.export import export_checkpoint"),
         ("engine/cli/export.py", "import_module('uperfuse.kernels.build')"),
-        ("engine/build/kernels.py", "from ...kernels.build import build"),
+        ("engine/builder/kernels.py", "from ...kernels.build import build"),
         ("engine/a.py", "from .. import kernels"),
         ("engine/a.py", "from uperfuse.engine.errors import PlanError"),
         ("kernels/resize/a.py", "from ...trainer.network import UPerFuse"),
@@ -330,7 +333,7 @@ def test_an_arrow_that_runs_backwards_is_seen(tmp_path: Path, file: str, line: s
         ("engine/cli/a.py", "from ..errors import PlanError"),
         ("engine/a.py", "from . import _native"),
         ("engine/cli/export.py", "import_module('uperfuse.trainer.export')"),
-        ("engine/build/kernels.py", "import_module('uperfuse.kernels.build')"),
+        ("engine/builder/kernels.py", "import_module('uperfuse.kernels.build')"),
         ("trainer/export/a.py", "from ...engine.plan import Plan"),
         ("trainer/network/a.py", "from ...kernels.temporal_attention import temporal_attention"),
         ("benchmarks/a.py", "from uperfuse.trainer.network import UPerFuse"),
@@ -390,6 +393,11 @@ def test_every_package_has_an_init() -> None:
     for package in PACKAGES:
         for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
             assert (folder / "__init__.py").exists(), f"{folder} is a package without __init__.py"
+
+
+def test_no_folder_is_named_like_one_of_products() -> None:
+    folders = {path.parent for top in (*PACKAGES, "benchmarks", "csrc", "tests") for path in (ROOT / top).rglob("*.*")}
+    assert not [folder for folder in folders if PRODUCTS & set(folder.relative_to(ROOT).parts)]
 
 
 def _own_files() -> list[Path]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import PlanError
-from ..plan.manifest import Manifest, Modality, Segment, TensorSpec
+from ..plan.manifest import Manifest
+from ..plan.network import Modality, Segment, TensorSpec
 
 __all__ = ["check_doors", "shape_of"]
 

@@ -16,8 +16,8 @@ from ..errors import BackendError
 from ..rasters import Scene
 
 if TYPE_CHECKING:
-    from ..build.build import BuildReport
-    from ..build.settings import BuildSettings
+    from ..builder.build import BuildReport
+    from ..builder.settings import BuildSettings
 
 __all__ = ["register"]
 
@@ -94,7 +94,7 @@ def _build(
     if device == "cpu":
         _for_processor(plan, out, kind, tiles, console)
         return
-    from ..build.settings import BuildSettings
+    from ..builder.settings import BuildSettings
     from ..tensorrt.flavour import Asked
 
     known: dict[str, Asked] = {"auto": "auto", "tensorrt": "tensorrt", "rtx": "rtx"}
@@ -111,7 +111,7 @@ def _build(
         kernels=kernels_from,
     )
     if kernels_only:
-        from ..build.build import add_kernels
+        from ..builder.build import add_kernels
 
         plan_hash, notes = add_kernels(plan, out=out, settings=settings)
         for note in notes:
@@ -130,8 +130,8 @@ def _for_gpu(
     tiles: _Tiles | None,
     console: Console,
 ) -> None:
-    from ..build.build import build_plan, find_device
-    from ..build.quantised import quantise_scene
+    from ..builder.build import build_plan, find_device
+    from ..builder.quantised import quantise_scene
 
     found, why = find_device(device)
     if found is None:
@@ -174,7 +174,7 @@ def _for_processor(plan: Path, out: Path | None, precision: str, tiles: _Tiles |
             f"precision is {precision}, expected int8 for --device cpu: a processor computes everything else from the "
             "plan as it is"
         )
-    from ..build.processor import build_for_processor
+    from ..builder.processor import build_for_processor
 
     report = build_for_processor(
         plan,

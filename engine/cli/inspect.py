@@ -96,11 +96,10 @@ def _verdict(plan: Plan, name: str) -> str:
 
 
 def _repeat_check(path: Path, *, device: str, precision: str, console: Console) -> None:
-    from ..check import run_check
     from ..engine import Engine
 
     with Engine.load(path, device=device, precision=precision) as engine:
-        results = run_check(engine)
+        results = engine.verify()
         console.print(titled("The check stored at export, repeated here", Text(engine.describe())))
     table = Table.grid(padding=(0, 2))
     for result in results:

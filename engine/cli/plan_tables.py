@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..plan.manifest import Manifest, Modality, Segment, SeriesFilter, Task
+from ..plan.manifest import Manifest
+from ..plan.network import Modality, Segment, SeriesFilter, Task
 from ..plan.plan import Plan
 from .payload_tables import KnownKeys, payload_sections, said_signers, signatures
 from .tables import count, pairs, size, table, titled

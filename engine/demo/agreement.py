@@ -8,7 +8,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan.manifest import Task
+from ..plan.network import Task
 from ..prediction import VOID
 
 __all__ = ["Agreement", "ClassAgreement", "compare"]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..plan.manifest import Task
+from ..plan.network import Task
 from ..prediction import VOID
 
 __all__ = [

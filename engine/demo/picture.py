@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..plan.manifest import Task
+from ..plan.network import Task
 from ..simulation import SimulatedScene
 from .agreement import Agreement
 from .legend import LEGEND_HEAD_PX, LEGEND_WIDTH_PX, draw_legend

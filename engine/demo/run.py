@@ -16,7 +16,8 @@ from rasterio.warp import Resampling, reproject
 
 from ..engine import Engine
 from ..flairhub import TASKS
-from ..plan.manifest import Manifest, Task
+from ..plan.manifest import Manifest
+from ..plan.network import Task
 from ..prediction import VOID
 from ..rasters import MapSummary, Scene, predict_raster
 from ..rasters.mosaic import MapFiles

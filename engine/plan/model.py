@@ -6,7 +6,20 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-__all__ = ["Colour", "Count", "Extent", "Finite", "Hex", "Label", "Model", "MonthDay", "Name", "Pixels", "Positive"]
+__all__ = [
+    "Colour",
+    "Count",
+    "Extent",
+    "Finite",
+    "Hex",
+    "Label",
+    "Model",
+    "MonthDay",
+    "Name",
+    "Piece",
+    "Pixels",
+    "Positive",
+]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
 # No control characters or line breaks: labels are printed on terminals and written into rasters.
@@ -25,3 +38,19 @@ class Model(BaseModel):
     """A frozen part of a manifest; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Piece(Model):
+    """What serves one modality or one task, and is called `role:subject`."""
+
+    name: Label
+
+    @property
+    def role(self) -> str:
+        """What it does."""
+        return self.name.split(":", 1)[0]
+
+    @property
+    def subject(self) -> str:
+        """Name of the modality or task."""
+        return self.name.split(":", 1)[1]

@@ -13,12 +13,10 @@ are made of, in the order in which kernels take them. Maps lie channels last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from .network import Modality, Network, TensorSpec
 from .payloads import Door, EnginePayload, Part
-
-if TYPE_CHECKING:
-    from .manifest import Manifest, Modality, TensorSpec
 
 __all__ = ["check_part_doors"]
 
@@ -40,17 +38,17 @@ class _Expected(NamedTuple):
     shape: _Shape
 
 
-def check_part_doors(manifest: Manifest, engine: EnginePayload) -> None:
+def check_part_doors(network: Network, engine: EnginePayload) -> None:
     """Compare the doors of an engine payload with the plan's segments and with each other.
 
     Args:
-        manifest: whose segments, modalities and tasks agree with each other.
+        network: whose segments, modalities and tasks agree with each other.
         engine: one of its payloads, with the parts that it needs.
 
     Raises:
         ValueError: names the part, what it takes or gives, and what was expected.
     """
-    short = engine.part(f"decode:{manifest.tasks[0].name}").inputs[0].dtype
+    short = engine.part(f"decode:{network.tasks[0].name}").inputs[0].dtype
     allowed = _SHORT[engine.precision]
     if short not in allowed:
         raise ValueError(
@@ -58,11 +56,11 @@ def check_part_doors(manifest: Manifest, engine: EnginePayload) -> None:
         )
     for part in engine.parts:
         if part.role == "decode":
-            segment = manifest.segment(part.name)
+            segment = network.segment(part.name)
             inputs, outputs = _levels(segment.inputs, short), [*_as_listed(segment.outputs)]
         else:
-            modality = manifest.modality(part.subject)
-            levels = _levels(manifest.segment(f"encoder:{part.subject}").outputs, short)
+            modality = network.modality(part.subject)
+            levels = _levels(network.segment(f"encoder:{part.subject}").outputs, short)
             inputs, outputs = _taken(engine, part, modality, short), levels
             if part.role == "spatial":
                 outputs = _given_by_spatial(part, short)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from .model import Count, Extent, Finite, Hex, Label, Model, Name
+from .model import Count, Extent, Finite, Hex, Label, Model, Name, Piece
 
 __all__ = [
     "Agreement",
@@ -20,6 +20,7 @@ __all__ = [
     "EnginePayload",
     "KernelPayload",
     "Part",
+    "Payloads",
     "QuantisedPayload",
     "Verified",
 ]
@@ -48,7 +49,7 @@ class Door(Model):
         return self
 
 
-class Part(Model):
+class Part(Piece):
     """What TensorRT runs in one go: a whole segment, or one side of a series' encoder that is cut at our kernels.
 
     Attributes:
@@ -77,16 +78,6 @@ class Part(Model):
     def has_dates(self) -> bool:
         """Whether some of its doors have an axis of dates."""
         return any("T" in door.shape for door in (*self.inputs, *self.outputs))
-
-    @property
-    def role(self) -> str:
-        """`encoder`, `spatial`, `temporal` or `decode`."""
-        return self.name.split(":", 1)[0]
-
-    @property
-    def subject(self) -> str:
-        """Name of the modality or task that the part serves."""
-        return self.name.split(":", 1)[1]
 
 
 class Agreement(Model):
@@ -251,3 +242,24 @@ class QuantisedPayload(Model):
     max_miou_drop: Annotated[float, Field(ge=0, le=100)]
     agreement: Annotated[tuple[Agreement, ...], Field(min_length=1, max_length=32)]
     parameters: Count = 0
+
+
+class Payloads(Model):
+    """All that was added.
+
+    Attributes:
+        engines: the segments as TensorRT engines, by kind of machine; of those that fit, the first is taken.
+        kernels: our kernels, by architecture.
+        attention: what the kernels need of series' encoders that are cut.
+        quantised: the segments with 8-bit products, for the processor.
+    """
+
+    engines: Annotated[tuple[EnginePayload, ...], Field(max_length=64)] = ()
+    kernels: Annotated[tuple[KernelPayload, ...], Field(max_length=32)] = ()
+    attention: Annotated[tuple[AttentionWeights, ...], Field(max_length=32)] = ()
+    quantised: QuantisedPayload | None = None
+
+    @property
+    def has_payloads(self) -> bool:
+        """Whether `uperfuse build` added something."""
+        return bool(self.engines or self.kernels or self.attention or self.quantised)

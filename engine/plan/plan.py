@@ -275,8 +275,8 @@ def _write(
 def _manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is stored: without payloads in the first schema, which earlier releases read, too."""
     version = 2 if manifest.has_payloads else 1
-    tree = manifest.model_dump(mode="json", exclude=None if version == 2 else set(PAYLOADS))
-    tree["schema_version"] = version
+    left_out = {"schema_version", *(() if version == 2 else PAYLOADS)}
+    tree = {"schema_version": version, **manifest.model_dump(mode="json", exclude=left_out)}
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
 
 

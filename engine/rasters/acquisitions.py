@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..plan.manifest import SeriesFilter
+from ..plan.network import SeriesFilter
 from ..series import clear_dates, composite
 from .source import Pixels
 

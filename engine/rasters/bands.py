@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import RasterError
 from ..flairhub import MODALITIES
-from ..plan.manifest import Modality
+from ..plan.network import Modality
 
 __all__ = ["BandChoice", "BandLabel", "band_names", "choose_bands"]
 

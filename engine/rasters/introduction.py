@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..errors import RasterError
-from ..plan.manifest import Manifest, Modality
+from ..plan.manifest import Manifest
+from ..plan.network import Modality
 from .align import lies_on_pixels
 from .grid import Grid
 from .scene import Scene

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RasterError
-from ..plan.manifest import Manifest, Task
+from ..plan.manifest import Manifest
+from ..plan.network import Task
 from ..prediction import VOID
 from .cog import ByteRaster, Description
 from .grid import Grid

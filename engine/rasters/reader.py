@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..flairhub import dates_key
-from ..plan.manifest import Manifest, Modality
+from ..plan.manifest import Manifest
+from ..plan.network import Modality
 from .acquisitions import Clearness, choose_acquisitions
 from .align import read_square
 from .grid import Grid

@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from ..errors import RasterError
-from ..plan.manifest import Modality
+from ..plan.network import Modality
 from .bands import BandChoice, BandLabel, band_names, choose_bands
 from .dates import read_dates
 from .digital_numbers import cast, missing_pixels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET  # only written, never parsed
 
-from ..plan.manifest import Task
+from ..plan.network import Task
 
 __all__ = ["class_tags", "colour_table", "gdal_sidecar", "qgis_style"]
 

@@ -26,7 +26,7 @@ from uperfuse.engine.demo.agreement import compare
 from uperfuse.engine.demo.legend import LEGEND_WIDTH_PX, draw_legend
 from uperfuse.engine.demo.panels import VOID_COLOUR, confidence_panel, labels_panel
 from uperfuse.engine.demo.picture import Row, draw_picture
-from uperfuse.engine.plan.manifest import ClassEntry, Task
+from uperfuse.engine.plan.network import ClassEntry, Task
 from uperfuse.engine.simulation import simulate
 
 PLAN = ROOT / "models" / "uperfuse-small.plan"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from uperfuse.engine import BackendError, Engine, TileError
-from uperfuse.engine.check import check_tiles_of, relative_error, run_check
+from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.flairhub import dates_key
 from uperfuse.trainer.export import reference_logits
 
@@ -335,12 +336,12 @@ def test_threads_share_an_engine(engines):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_stored_check_passes_and_can_fail(engines, name):
     engine = engines[name]
-    assert all(result.passed and result.argmax_equal > 0.999 for result in run_check(engine))
+    assert all(result.passed and result.argmax_equal > 0.999 for result in engine.verify())
     broken = engine.manifest.check.model_copy(update={"seed": engine.manifest.check.seed + 5})
     original = engine.manifest
     engine.manifest = original.model_copy(update={"check": broken})
     try:
-        assert not any(result.passed for result in run_check(engine))
+        assert not any(result.passed for result in engine.verify())
     finally:
         engine.manifest = original
 

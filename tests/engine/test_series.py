@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uperfuse.engine import TileError
-from uperfuse.engine.plan.manifest import SeriesFilter
+from uperfuse.engine.plan.network import SeriesFilter
 from uperfuse.engine.series import DATE_BUCKETS, clear_dates, composite, date_bucket, days_from_reference
 
 

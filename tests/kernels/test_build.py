@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from uperfuse.engine.build.kernels import kernel_capability
+from uperfuse.engine.builder.kernels import kernel_capability
 from uperfuse.engine.launching import KernelRequest, LaunchRecord
 from uperfuse.kernels import build as build_module
 from uperfuse.kernels.boards import BOARDS, RESERVED_SHARED_BYTES

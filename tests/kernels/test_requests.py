@@ -8,7 +8,8 @@ import torch
 
 from uperfuse.engine import Plan
 from uperfuse.engine.launching import AttentionShape, KernelRequest, plan_requests
-from uperfuse.engine.plan.manifest import Manifest, Modality
+from uperfuse.engine.plan.manifest import Manifest
+from uperfuse.engine.plan.network import Modality
 from uperfuse.kernels.classify import Resize, classify
 from uperfuse.kernels.launch import Launch, collect
 from uperfuse.kernels.prepare import Channels, prepare

@@ -11,10 +11,10 @@ from pathlib import Path
 from tests.plan_cache import ROOT
 from uperfuse.engine import Plan
 from uperfuse.engine.backends.cuda.driver import Device
-from uperfuse.engine.build.build import build_plan
-from uperfuse.engine.build.kernels import attention_shapes
-from uperfuse.engine.build.parts import float_parts
-from uperfuse.engine.build.settings import BuildSettings
+from uperfuse.engine.builder.build import build_plan
+from uperfuse.engine.builder.kernels import attention_shapes
+from uperfuse.engine.builder.parts import float_parts
+from uperfuse.engine.builder.settings import BuildSettings
 from uperfuse.engine.launching import KernelFiles, KernelRequest, kernel_stem, plan_requests
 from uperfuse.kernels.build import compile_requests
 

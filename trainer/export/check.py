@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...engine.check import relative_error
+from ...engine.agreement import relative_error
 from ...engine.engine import Engine
-from ...engine.plan.manifest import Accuracy, Manifest
+from ...engine.plan.manifest import Manifest
+from ...engine.plan.network import Accuracy
 from ...engine.prepare import prepare_image, prepare_series
 from ...engine.rasters import Scene
 from ...engine.rasters.reader import SceneReader

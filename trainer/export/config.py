@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...engine.errors import CheckpointError
-from ...engine.plan.manifest import ClassEntry, SeriesFilter
+from ...engine.plan.network import ClassEntry, SeriesFilter
 
 __all__ = ["ExportConfig", "ModalityConfig", "TaskConfig"]
 

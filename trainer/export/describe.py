@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ...engine.errors import CheckpointError
 from ...engine.flairhub import MODALITIES, REFERENCE_DAY, TASKS, ModalityFacts
-from ...engine.plan.manifest import ClassEntry, Modality, SeriesFilter, Task
+from ...engine.plan.network import ClassEntry, Modality, SeriesFilter, Task
 from ..network import NetworkSpec
 from .config import ExportConfig, ModalityConfig, TaskConfig
 from .sizes import label_side, uneven_tiles

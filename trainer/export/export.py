@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ...engine.check import check_tiles_of
 from ...engine.engine import Engine
 from ...engine.errors import BackendError, CheckpointError
-from ...engine.plan.manifest import Accuracy, Check, Manifest, Provenance, Resize, Segment
+from ...engine.plan.manifest import Manifest
+from ...engine.plan.network import Accuracy, Check, Provenance, Resize, Segment
 from ...engine.plan.plan import Plan, write_plan
 from ...engine.rasters import Scene
 from ..checkpoint import load_checkpoint

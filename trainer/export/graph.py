@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...engine.errors import CheckpointError
-from ...engine.plan.manifest import TensorSpec
+from ...engine.plan.network import TensorSpec
 from .segments import SegmentModule
 
 __all__ = ["OPSET", "Graph", "export_graph"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...engine.flairhub import dates_key
-from ...engine.plan.manifest import Modality
+from ...engine.plan.network import Modality
 from ...engine.prepare import prepare_image, prepare_series
 from ...engine.series import clear_dates, days_from_reference
 from ...engine.tiles import ImageTile, SeriesTile

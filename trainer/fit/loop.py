@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from ...engine.flairhub import TASKS
-from ...engine.plan.manifest import Modality
+from ...engine.plan.network import Modality
 from ..network import NetworkSpec, UPerFuse
 from .batch import Batch, make_batch
 from .world import TrainingTile

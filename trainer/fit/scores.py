@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...engine.engine import Engine
 from ...engine.flairhub import dates_key
-from ...engine.plan.manifest import Task
+from ...engine.plan.network import Task
 from ...engine.series import clear_dates
 from .world import TrainingTile
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...engine.flairhub import MODALITIES, TASKS
-from ...engine.plan.manifest import Modality
+from ...engine.plan.network import Modality
 from ..export import ExportConfig
 from ..export.describe import describe_modality
 from ..network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec

@@ -9,7 +9,8 @@ from openvino import opset14 as ops
 from openvino import passes
 
 from ...errors import PlanError
-from ...plan.manifest import Manifest, Segment
+from ...plan.manifest import Manifest
+from ...plan.network import Segment
 from ..doors import shape_of
 
 __all__ = [

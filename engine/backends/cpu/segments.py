@@ -28,7 +28,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ...errors import BackendError, PlanError
-from ...plan.manifest import Modality, Segment
+from ...plan.network import Modality, Segment
 from ...plan.plan import Plan
 from ..doors import check_doors
 from ..graph_file import check_graph_file

@@ -21,10 +21,10 @@ from ...prepare import not_finite
 from ...resize import axis_resize, resize
 from ...tiles import ImageTile, Tile
 from ..base import Grid, Residence
+from .built_network import BuiltNetwork
 from .driver import Device, DeviceMemory, forget_frames
 from .frame_plan import FrameKey
 from .known import CudaKnown, KnownChunk
-from .network import Network
 from .resources import Resources
 from .session import CudaSession, Run
 from .staging import Void
@@ -44,7 +44,7 @@ class CudaBackend:
         reasons: what runs, where and why.
     """
 
-    def __init__(self, resources: Resources, network: Network, *, reasons: tuple[str, ...]) -> None:
+    def __init__(self, resources: Resources, network: BuiltNetwork, *, reasons: tuple[str, ...]) -> None:
         self._resources = resources
         self._network = network
         self._manifest: Manifest = network.manifest

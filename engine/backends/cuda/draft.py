@@ -18,7 +18,8 @@ from ...launching import (
     prepare_request,
     resize_steps,
 )
-from ...plan.manifest import Modality, Task
+from ...plan.network import Modality, Task
+from .built_network import BuiltNetwork, MapShape
 from .frame_plan import (
     FrameKey,
     FramePlan,
@@ -28,13 +29,12 @@ from .frame_plan import (
     has_rest,
 )
 from .layout import Layout
-from .network import MapShape, Network
 from .places import Maps, Places
 
 __all__ = ["plan_frame"]
 
 
-def plan_frame(network: Network, weights: Layout, key: FrameKey) -> FramePlan:
+def plan_frame(network: BuiltNetwork, weights: Layout, key: FrameKey) -> FramePlan:
     """Plan a frame.
 
     Args:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ...errors import BackendError
 from ...launching import KERNEL_TYPES, KernelRequest, LaunchRecord, evaluate
+from .built_network import BuiltNetwork
 from .frame_plan import ARENA_BLOCKS, FrameKey, KernelLaunch, PartRun, Place
 from .layout import Layout
-from .network import Network
 
 __all__ = ["Maps", "Places"]
 
@@ -28,7 +28,7 @@ class Places:
         key: for what.
     """
 
-    def __init__(self, network: Network, weights: Layout, key: FrameKey) -> None:
+    def __init__(self, network: BuiltNetwork, weights: Layout, key: FrameKey) -> None:
         self._network = network
         self._weights = weights
         self._key = key

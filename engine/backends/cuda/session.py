@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ...errors import TileError
 from ...tiles import Tile
 from ..base import Grid
+from .built_network import BuiltNetwork
 from .draft import plan_frame
 from .driver import Device, DeviceMemory
 from .frame import Frame, PartRunner
@@ -28,7 +29,6 @@ from .frame_plan import FrameKey, FramePlan
 from .kernels import KernelSet
 from .layout import Layout
 from .memory import bytes_of, view
-from .network import Network
 from .staging import Void, device_images, frame_key, stage
 from .weights import weight_arrays, weights_layout
 
@@ -99,7 +99,7 @@ class CudaSession:
         BackendError: there is not enough memory, or a kernel is missing.
     """
 
-    def __init__(self, device: Device, network: Network, *, parts: PartRunner, kernels: KernelSet) -> None:
+    def __init__(self, device: Device, network: BuiltNetwork, *, parts: PartRunner, kernels: KernelSet) -> None:
         self._device = device
         self._network = network
         self._parts = parts
@@ -235,7 +235,7 @@ class CudaSession:
         return self._memory[-1]
 
 
-def _rest_bytes(network: Network) -> int:
+def _rest_bytes(network: BuiltNetwork) -> int:
     """What a frame may hold beyond the largest: the sum of primed modalities, unused because others arrived."""
     layout = Layout()
     for level, shape in enumerate(network.levels(network.manifest.base)):
@@ -243,7 +243,7 @@ def _rest_bytes(network: Network) -> int:
     return layout.nbytes
 
 
-def _largest_keys(network: Network) -> list[FrameKey]:
+def _largest_keys(network: BuiltNetwork) -> list[FrameKey]:
     """Frames of which one needs as much of every block as any frame can: all given, all known, and to prime."""
     manifest, payload = network.manifest, network.payload
     names = tuple(modality.name for modality in manifest.modalities)

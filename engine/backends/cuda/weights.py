@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .built_network import BuiltNetwork
 from .layout import Layout
 from .memory import to_short
-from .network import Network
 
 __all__ = ["weight_arrays", "weights_layout"]
 
 _TYPES = {"embed": "short", "band": "i32", "minus": "i32", "seed": "i64"}
 
 
-def weights_layout(network: Network) -> Layout:
+def weights_layout(network: BuiltNetwork) -> Layout:
     """Where parameters lie, by `<MODALITY>.<argument>`; and `seed`, which the attention takes for training alone."""
     layout = Layout()
     for name, values in weight_arrays(network).items():
@@ -25,7 +25,7 @@ def weights_layout(network: Network) -> Layout:
     return layout
 
 
-def weight_arrays(network: Network) -> dict[str, NDArray[Any]]:
+def weight_arrays(network: BuiltNetwork) -> dict[str, NDArray[Any]]:
     """The parameters themselves, in the types that the kernels take."""
     arrays: dict[str, NDArray[Any]] = {"seed": np.zeros(1, np.int64)}
     for series, weights in network.attention.items():

@@ -8,7 +8,6 @@ import pytest
 
 from uperfuse.engine import Engine
 from uperfuse.engine.backends.cpu.graph_cache import open_cache, trim_cache
-from uperfuse.engine.check import run_check
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def test_a_plan_compiles_once(plans, root):
     path = plans("series")[0]
     for _ in range(2):
         with Engine.load(path) as engine:
-            assert all(result.passed for result in run_check(engine))
+            assert all(result.passed for result in engine.verify())
         kept = {file: file.stat().st_ino for file in root.rglob("*.blob")}
         assert kept
     assert {file: file.stat().st_ino for file in root.rglob("*.blob")} == kept
@@ -35,7 +34,7 @@ def test_spoilt_graphs_are_compiled_anew(plans, root):
         file.chmod(0o600)
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with Engine.load(path) as engine:
-        assert all(result.passed for result in run_check(engine))
+        assert all(result.passed for result in engine.verify())
 
 
 @pytest.mark.parametrize("how", ["file", "home"])
@@ -52,7 +51,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(plans, tmp_path, monkeyp
         monkeypatch.setattr("pathlib.Path.home", lost)
     with Engine.load(plans("series")[0]) as engine:
         assert "compiled at every load: the cache folder cannot be written" in engine.describe()
-        assert all(result.passed for result in run_check(engine))
+        assert all(result.passed for result in engine.verify())
 
 
 def test_plans_do_not_share_a_folder_unless_their_graphs_are_the_same(plans, root):

@@ -9,8 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 from uperfuse.engine import Engine, Plan
+from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.graphs import fix_shapes, split_stem
-from uperfuse.engine.check import check_tiles_of, relative_error
+from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.plan.plan import write_plan
 
 

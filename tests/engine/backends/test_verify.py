@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from uperfuse.engine import BackendError, Plan
+from uperfuse.engine.agreement import BOUNDS, mean_iou, refuse_unlike
 from uperfuse.engine.backends.cpu import CpuBackend
-from uperfuse.engine.backends.verify import (
-    BOUNDS,
-    against_check,
-    against_processor,
-    fixed_batches,
-    mean_iou,
-    refuse_unlike,
-)
+from uperfuse.engine.backends.verify import against_check, against_processor, fixed_batches
 
 
 def test_mean_iou_counts_classes_that_occur():
@@ -56,7 +50,7 @@ def test_the_same_back_end_agrees_and_another_network_does_not(plans):
         processor = CpuBackend(plan, precision="float32", threads=None)
         try:
             same = against_processor(processor, processor, plan.manifest)
-            checked = against_check(processor, plan, plan.manifest.check)
+            checked = against_check(processor, plan)
             other = against_processor(Spoilt(processor), processor, plan.manifest)
         finally:
             processor.close()

@@ -8,7 +8,7 @@ import pytest
 from tests.engine.plan.examples import AERIAL, DEM, S1, S2, a_manifest
 from uperfuse.engine import BackendError, Plan
 from uperfuse.engine.launching import SHORT_TYPES, AttentionShape, plan_requests
-from uperfuse.engine.plan.manifest import Resize
+from uperfuse.engine.plan.network import Resize
 
 SMALL = Path(__file__).resolve().parents[3] / "models" / "uperfuse-small.plan"
 UTAE = AttentionShape(heads=16, channels=128, embedding=256, summed=(64, 64, 128))

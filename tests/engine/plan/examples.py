@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from uperfuse.engine.plan.manifest import (
+from uperfuse.engine.plan.manifest import Manifest
+from uperfuse.engine.plan.network import (
     Accuracy,
     Channel,
     Check,
     ClassEntry,
-    Manifest,
     Modality,
     Provenance,
     Resize,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from uperfuse.engine.plan.manifest import Manifest, Resize
+from uperfuse.engine.plan.manifest import Manifest
+from uperfuse.engine.plan.network import Resize
 
 from .examples import AERIAL, COVER, CROPS, DEM, S1, S2, a_manifest
 

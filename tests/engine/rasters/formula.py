@@ -16,10 +16,10 @@ from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
 from uperfuse.engine.flairhub import MODALITIES, REFERENCE_DAY
-from uperfuse.engine.plan.manifest import (
+from uperfuse.engine.plan.manifest import Manifest
+from uperfuse.engine.plan.network import (
     Channel,
     ClassEntry,
-    Manifest,
     Modality,
     Provenance,
     Segment,

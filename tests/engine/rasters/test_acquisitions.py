@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio import Affine
 
-from uperfuse.engine.plan.manifest import SeriesFilter
+from uperfuse.engine.plan.network import SeriesFilter
 from uperfuse.engine.rasters import Scene, Source, predict_raster
 from uperfuse.engine.rasters.acquisitions import Acquisitions, Clearness, choose_acquisitions
 from uperfuse.engine.rasters.source import Pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from uperfuse.engine.errors import RasterError
-from uperfuse.engine.plan.manifest import Modality
+from uperfuse.engine.plan.network import Modality
 from uperfuse.engine.rasters.bands import BandChoice, BandLabel, choose_bands
 
 from .formula import make_modality

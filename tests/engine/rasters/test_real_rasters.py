@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rasterio import Affine
 
 from uperfuse.engine.errors import RasterError
-from uperfuse.engine.plan.manifest import Manifest, Modality
+from uperfuse.engine.plan.manifest import Manifest
+from uperfuse.engine.plan.network import Modality
 from uperfuse.engine.rasters import MapSummary, Scene, Source, predict_raster
 from uperfuse.engine.rasters.reader import SceneReader
 from uperfuse.engine.rasters.tiling import Tiling

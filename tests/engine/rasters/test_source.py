@@ -16,7 +16,7 @@ from rasterio import Affine
 from rasterio.windows import Window
 
 from uperfuse.engine.errors import RasterError
-from uperfuse.engine.plan.manifest import Modality
+from uperfuse.engine.plan.network import Modality
 from uperfuse.engine.rasters.digital_numbers import cast, missing_pixels
 from uperfuse.engine.rasters.scene import Source
 from uperfuse.engine.rasters.source import MaskRaster, Pixels, RasterSource

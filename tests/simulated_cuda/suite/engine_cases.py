@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from uperfuse.engine.check import check_tiles_of, relative_error
+from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.flairhub import dates_key
 
 BATCHES, DATES = (1, 2), (4, 8)

@@ -329,10 +329,10 @@ def test_it_says_what_runs_where_and_why(both, cuda):
 
 def test_eight_bits(build, plans, home, cuda):
     from tests.simulated_cuda.engines import compiled, requests_of
-    from uperfuse.engine.build.build import build_plan, find_device
-    from uperfuse.engine.build.quantised import quantise_for_tensorrt
-    from uperfuse.engine.build.settings import BuildSettings
-    from uperfuse.engine.build.tiles import CalibrationTiles, Sample
+    from uperfuse.engine.builder.build import build_plan, find_device
+    from uperfuse.engine.builder.quantised import quantise_for_tensorrt
+    from uperfuse.engine.builder.settings import BuildSettings
+    from uperfuse.engine.builder.tiles import CalibrationTiles, Sample
 
     source = build("all")
     settings = BuildSettings(precision="int8", dates=(8,))

@@ -9,7 +9,7 @@ import simulated_tensorrt
 from tests.golden import MAX_RELATIVE_ERROR, MIN_ARGMAX_EQUAL, STRIDE_PX, plan, recipe
 from tests.simulated_cuda.engines import plan_with_engines
 from uperfuse.engine import Engine
-from uperfuse.engine.check import relative_error
+from uperfuse.engine.agreement import relative_error
 
 CASES = {
     "lc-a_convnextv2-tiny": "one image",

@@ -10,8 +10,8 @@ import simulated_tensorrt
 from tests.simulated_cuda.engines import compiled, requests_of
 from tests.simulated_cuda.suite.engine_cases import assert_same, tiles_of
 from uperfuse.engine import BackendError, Engine, Plan
-from uperfuse.engine.build.build import build_plan, find_device
-from uperfuse.engine.build.settings import BuildSettings
+from uperfuse.engine.builder.build import build_plan, find_device
+from uperfuse.engine.builder.settings import BuildSettings
 from uperfuse.engine.cache import cache_root
 from uperfuse.engine.doctor import examine, examine_plan
 from uperfuse.engine.keyring import Keyring
@@ -91,7 +91,7 @@ def test_trust_decides_whose_engines_run(build, truth, newcomer, cuda):
 
 def test_what_nobody_signed_and_nothing_can_build_says_all_reasons(build, newcomer, cuda, monkeypatch):
     path = build("aerial")
-    import uperfuse.engine.build.build as building
+    import uperfuse.engine.builder.build as building
 
     def refuse(*_, **__):
         raise BackendError("no TensorRT can build engines here: tensorrt only runs engines")

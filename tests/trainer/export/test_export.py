@@ -13,9 +13,10 @@ import yaml
 
 from tests.golden import checkpoint, raw, recipe
 from uperfuse.engine import CheckpointError, Engine, Plan
-from uperfuse.engine.check import check_tiles_of, relative_error
+from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.flairhub import MODALITIES
-from uperfuse.engine.plan.manifest import Provenance
+from uperfuse.engine.plan.network import Provenance
 from uperfuse.engine.rasters import Scene
 from uperfuse.engine.simulation import simulate, write_scene
 from uperfuse.trainer.export import ExportConfig, export, export_checkpoint, export_network, reference_logits

@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from tests.conftest import ROOT
 from uperfuse.engine import BackendError, Plan, PlanError
-from uperfuse.engine.build import FloatPart, float_parts, write_types
-from uperfuse.engine.build.onnx_graph import Graph
+from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.builder import FloatPart, float_parts, write_types
+from uperfuse.engine.builder.onnx_graph import Graph
 
 from .rounding import run_rounded
-from .running import draw, relative_error, run
+from .running import draw, run
 from .test_parts import model_of
 
 SMALL = ROOT / "models" / "uperfuse-small.plan"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from ..errors import RasterError
-from ..plan.manifest import Task
+from ..plan.network import Task
 from ..prediction import VOID
 from ..rasters.align import read_square
 from ..rasters.files import grid_of, open_raster, reading

@@ -17,6 +17,7 @@ import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
+from ..agreement import relative_error
 from ..errors import PlanError
 from .attention import aggregate, attend
 from .channels import cancelled, give_last, take_last
@@ -130,7 +131,7 @@ def check_cut(graph: Graph, cut: Cut, *, series: str) -> float:
         context, attention = attend(features, days, mask, arrays=cut.attention)
         sums = {f"sum{place}": aggregate(skip, attention) for place, skip in enumerate(skips)}
         got = temporal({"context": context, **sums})
-        errors = [_relative_error(np.moveaxis(got[name], -1, 1), expected[name]) for name in expected]
+        errors = [relative_error(np.moveaxis(got[name], -1, 1), expected[name]) for name in expected]
         worst = max(worst, *errors)
     if not worst <= MAX_RELATIVE_ERROR:
         raise PlanError(
@@ -157,8 +158,3 @@ class _Runner:
     def __call__(self, arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float32]]:
         made = self._compiled([np.ascontiguousarray(arrays[name], np.float32) for name in self._inputs])
         return {name: np.array(made[place]) for place, name in enumerate(self._outputs)}
-
-
-def _relative_error(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    difference = np.linalg.norm(got.astype(np.float64) - expected)
-    return float(difference / max(np.linalg.norm(expected.astype(np.float64)), np.finfo(np.float32).tiny))

@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from uperfuse.engine import Plan
-from uperfuse.engine.build.calibrate import candidates, read_model
-from uperfuse.engine.build.tiles import Sample
+from uperfuse.engine.builder.calibrate import candidates, read_model
+from uperfuse.engine.builder.tiles import Sample
 from uperfuse.engine.flairhub import MODALITIES, dates_key
 from uperfuse.engine.plan.manifest import Manifest
 from uperfuse.engine.plan.plan import write_plan

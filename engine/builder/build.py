@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..agreement import refuse_unlike
 from ..backends.cpu import CpuBackend
 from ..backends.cuda.driver import Device, device_count
-from ..backends.cuda.load import open_payload
+from ..backends.cuda.opening import open_payload
 from ..backends.cuda.source import Source, keep, kept, key_of
-from ..backends.verify import against_processor, refuse_unlike
+from ..backends.verify import against_processor
 from ..errors import BackendError, PlanError
 from ..plan.payloads import AttentionWeights, CompiledKernel, EnginePayload, KernelPayload, Verified
 from ..plan.plan import Plan, write_plan

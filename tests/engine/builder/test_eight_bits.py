@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uperfuse.engine.build.eight_bits import TOP, Range, codes, rounded, scale_of, steps_of
-from uperfuse.engine.build.histogram import Histogram
+from uperfuse.engine.builder.eight_bits import TOP, Range, codes, rounded, scale_of, steps_of
+from uperfuse.engine.builder.histogram import Histogram
 from uperfuse.engine.errors import PlanError
 
 ONE = np.float32(1)

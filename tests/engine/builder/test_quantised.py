@@ -8,16 +8,17 @@ import pytest
 from onnx import helper
 
 from uperfuse.engine import Plan
-from uperfuse.engine.build.accuracy import FloatMaps
-from uperfuse.engine.build.calibrate import candidates, local_errors, ranges_of, read_model
-from uperfuse.engine.build.eight_bits import Range
-from uperfuse.engine.build.parts import float_parts
-from uperfuse.engine.build.pipeline import Graph, Pipeline
-from uperfuse.engine.build.quantise import imitate
-from uperfuse.engine.build.quantised import Quantisation, quantise_for_tensorrt, quantise_part
-from uperfuse.engine.build.search import Trial
-from uperfuse.engine.build.tiles import CalibrationTiles, Sample
-from uperfuse.engine.check import check_tiles_of, relative_error
+from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.builder.accuracy import FloatMaps
+from uperfuse.engine.builder.calibrate import candidates, local_errors, ranges_of, read_model
+from uperfuse.engine.builder.eight_bits import Range
+from uperfuse.engine.builder.parts import float_parts
+from uperfuse.engine.builder.pipeline import Graph, Pipeline
+from uperfuse.engine.builder.quantise import imitate
+from uperfuse.engine.builder.quantised import Quantisation, quantise_for_tensorrt, quantise_part
+from uperfuse.engine.builder.search import Trial
+from uperfuse.engine.builder.tiles import CalibrationTiles, Sample
+from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.flairhub import dates_key
 
 from .samples import IMAGE, poison, simulated

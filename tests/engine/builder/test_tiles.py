@@ -8,7 +8,7 @@ import rasterio
 from affine import Affine
 
 from uperfuse.engine import Plan, RasterError
-from uperfuse.engine.build.tiles import CalibrationTiles, Sample, spread_places, tiles_of_scene
+from uperfuse.engine.builder.tiles import CalibrationTiles, Sample, spread_places, tiles_of_scene
 from uperfuse.engine.plan.manifest import Manifest
 from uperfuse.engine.rasters import Scene
 from uperfuse.engine.rasters.tiling import Tiling

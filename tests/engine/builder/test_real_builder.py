@@ -17,11 +17,11 @@ from onnx import numpy_helper
 
 from tests.conftest import ROOT
 from uperfuse.engine import Plan
-from uperfuse.engine.build import FloatPart, PartGraph, float_parts, write_types
-from uperfuse.engine.build.cut import cut_encoder
-from uperfuse.engine.build.onnx_graph import Graph
-from uperfuse.engine.build.parts import decoder_part, encoder_part, half_parts
-from uperfuse.engine.plan.manifest import Modality
+from uperfuse.engine.builder import FloatPart, PartGraph, float_parts, write_types
+from uperfuse.engine.builder.cut import cut_encoder
+from uperfuse.engine.builder.onnx_graph import Graph
+from uperfuse.engine.builder.parts import decoder_part, encoder_part, half_parts
+from uperfuse.engine.plan.network import Modality
 from uperfuse.trainer.network import NetworkSpec
 
 from .eight_bit_parts import check_eight_bits

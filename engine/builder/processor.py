@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..agreement import refuse_unlike
 from ..backends.cpu import CpuBackend
-from ..backends.verify import against_processor, refuse_unlike
+from ..backends.verify import against_processor
 from ..plan.plan import Plan, write_plan
 from ..rasters.scene import Scene
 from .processor_layers import ProcessorQuantisation, quantise_for_processor

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends.verify import mean_iou
+from ..agreement import mean_iou
 from ..plan.manifest import Manifest
 from ..plan.payloads import Agreement
 from ..prediction import VOID

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from uperfuse.engine.build import PartGraph
+from uperfuse.engine.builder import PartGraph
 from uperfuse.engine.tensorrt import find_flavour
 from uperfuse.engine.tensorrt.messages import messages_of
 

@@ -15,9 +15,9 @@ from uperfuse.engine import BackendError, Engine, Plan
 from uperfuse.engine.backends.cpu.graph_cache import open_cache
 from uperfuse.engine.backends.cpu.precision import multiplies_8_bits
 from uperfuse.engine.backends.graph_file import check_graph_file
-from uperfuse.engine.build.processor import build_for_processor
-from uperfuse.engine.build.processor_layers import quantise_for_processor
-from uperfuse.engine.build.tiles import CalibrationTiles, tiles_of_scene
+from uperfuse.engine.builder.processor import build_for_processor
+from uperfuse.engine.builder.processor_layers import quantise_for_processor
+from uperfuse.engine.builder.tiles import CalibrationTiles, tiles_of_scene
 from uperfuse.engine.rasters import Scene
 from uperfuse.engine.simulation import simulate, write_scene
 
@@ -144,7 +144,7 @@ import sys
 import openvino as ov
 from uperfuse.engine import BackendError, Plan
 from uperfuse.engine.backends.cpu.precision import choose_precision
-from uperfuse.engine.build.processor_layers import quantise_for_processor
+from uperfuse.engine.builder.processor_layers import quantise_for_processor
 
 with Plan.open(sys.argv[1]) as plan:
     chosen = choose_precision(ov.Core(), "auto", manifest=plan.manifest)
@@ -181,7 +181,7 @@ def test_a_processor_whose_products_overflow_is_found_out(built):
 def test_nncf_reports_nothing_over_the_network():
     says = (
         "import os, sys\n"
-        "from uperfuse.engine.build.accuracy_control import _import_nncf\n"
+        "from uperfuse.engine.builder.accuracy_control import _import_nncf\n"
         "before = dict(os.environ)\n"
         "_import_nncf()\n"
         "assert dict(os.environ) == before\n"

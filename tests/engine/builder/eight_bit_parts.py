@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from uperfuse.engine.build import FloatPart, write_types
-from uperfuse.engine.build.eight_bits import Kind, Range
-from uperfuse.engine.build.layers import quantisable
-from uperfuse.engine.build.quantised import Quantisation, quantise_part
+from uperfuse.engine.builder import FloatPart, write_types
+from uperfuse.engine.builder.eight_bits import Kind, Range
+from uperfuse.engine.builder.layers import quantisable
+from uperfuse.engine.builder.quantised import Quantisation, quantise_part
 
 from .real_builder import EngineLayer, build
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uperfuse.engine import BackendError, Plan
-from uperfuse.engine.build.accuracy import FloatMaps
-from uperfuse.engine.build.pipeline import TileMap
-from uperfuse.engine.build.search import Outcome, fewest, give_back
-from uperfuse.engine.build.tiles import Sample
+from uperfuse.engine.builder.accuracy import FloatMaps
+from uperfuse.engine.builder.pipeline import TileMap
+from uperfuse.engine.builder.search import Outcome, fewest, give_back
+from uperfuse.engine.builder.tiles import Sample
 
 TASK = "AERIAL_LABEL-COSIA"
 RNG = np.random.default_rng(1)

@@ -12,11 +12,12 @@ from onnx import numpy_helper
 
 from tests.conftest import ROOT, randomise, small_spec
 from uperfuse.engine import Plan, PlanError
-from uperfuse.engine.build import float_parts
-from uperfuse.engine.build.attention import aggregate, attend, positions
-from uperfuse.engine.build.cut import MAX_RELATIVE_ERROR, Cut, check_cut, cut_encoder
-from uperfuse.engine.build.onnx_graph import Graph, read_segment
-from uperfuse.engine.build.part_graph import AttentionArrays
+from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.builder import float_parts
+from uperfuse.engine.builder.attention import aggregate, attend, positions
+from uperfuse.engine.builder.cut import MAX_RELATIVE_ERROR, Cut, check_cut, cut_encoder
+from uperfuse.engine.builder.onnx_graph import Graph, read_segment
+from uperfuse.engine.builder.part_graph import AttentionArrays
 from uperfuse.kernels.temporal_aggregate import reference as aggregate_reference
 from uperfuse.kernels.temporal_attention import AttentionWeights
 from uperfuse.kernels.temporal_attention import reference as attention_reference
@@ -24,7 +25,7 @@ from uperfuse.trainer.export.graph import export_graph
 from uperfuse.trainer.export.segments import SegmentModule, _SeriesEncoder
 from uperfuse.trainer.network import UPerFuse
 
-from .running import relative_error, run
+from .running import run
 
 H, C, D, K = 4, 12, 20, 3
 SHAPES = [(1, 1, 2, 3), (2, 7, 3, 2), (3, 4, 1, 5)]

@@ -46,9 +46,3 @@ def draw(inputs: Iterable[onnx.ValueInfoProto], *, seed: int = 3) -> dict[str, n
 def to_last(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The same maps channels last; what has no four axes stays."""
     return {name: np.ascontiguousarray(np.moveaxis(a, 1, -1)) if a.ndim == 4 else a for name, a in arrays.items()}
-
-
-def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
-    """L2 norm of the difference over the L2 norm of what was expected."""
-    assert got.shape == expected.shape
-    return float(np.linalg.norm(got.astype(np.float64) - expected) / np.linalg.norm(expected.astype(np.float64)))

@@ -10,13 +10,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from uperfuse.engine import BackendError, Plan, PlanError
+from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.graph_file import check_graph_file
-from uperfuse.engine.build.calibrate import candidates, read_model
-from uperfuse.engine.build.eight_bits import Range
-from uperfuse.engine.build.layers import products, quantisable
-from uperfuse.engine.build.quantise import imitate, quantise
+from uperfuse.engine.builder.calibrate import candidates, read_model
+from uperfuse.engine.builder.eight_bits import Range
+from uperfuse.engine.builder.layers import products, quantisable
+from uperfuse.engine.builder.quantise import imitate, quantise
 
-from .running import relative_error
 from .samples import graph
 
 RNG = np.random.default_rng(4)

@@ -14,7 +14,7 @@ import onnx
 import torch
 
 from tests.golden import recipe
-from uperfuse.engine.build.onnx_graph import Graph
+from uperfuse.engine.builder.onnx_graph import Graph
 from uperfuse.trainer.export.graph import export_graph
 from uperfuse.trainer.export.segments import SegmentModule, _Decoder, _ImageEncoder, _SeriesEncoder
 from uperfuse.trainer.network import ImageSpec, NetworkSpec, UPerFuse

@@ -14,7 +14,7 @@ from ...launching import KERNEL_TYPES, KernelRequest, LaunchRecord
 from ...plan.manifest import Manifest
 from ...plan.payloads import EnginePayload, Part
 
-__all__ = ["AttentionArrays", "MapShape", "Network"]
+__all__ = ["AttentionArrays", "BuiltNetwork", "MapShape"]
 
 
 class MapShape(NamedTuple):
@@ -55,7 +55,7 @@ class AttentionArrays:
 
 
 @dataclass(frozen=True)
-class Network:
+class BuiltNetwork:
     """A plan's network as one payload has it.
 
     Attributes:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from uperfuse.engine import Plan
-from uperfuse.engine.build import FloatPart, float_parts, write_types
+from uperfuse.engine.builder import FloatPart, float_parts, write_types
 
 from .eight_bit_parts import check_eight_bits, quantised
 from .real_builder import build

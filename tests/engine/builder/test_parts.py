@@ -10,18 +10,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.conftest import ROOT, randomise, small_spec
 from uperfuse.engine import Plan, PlanError
-from uperfuse.engine.build import float_parts, write_types
-from uperfuse.engine.build.channels import cancelled
-from uperfuse.engine.build.onnx_graph import Graph, read_segment, transpose
-from uperfuse.engine.build.part_graph import segment_tensor
-from uperfuse.engine.build.parts import decoder_part, encoder_part
-from uperfuse.engine.build.transposed import as_convolutions
+from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.builder import float_parts, write_types
+from uperfuse.engine.builder.channels import cancelled
+from uperfuse.engine.builder.onnx_graph import Graph, read_segment, transpose
+from uperfuse.engine.builder.part_graph import segment_tensor
+from uperfuse.engine.builder.parts import decoder_part, encoder_part
+from uperfuse.engine.builder.transposed import as_convolutions
 from uperfuse.engine.plan import write_plan
 from uperfuse.trainer.export.graph import export_graph
 from uperfuse.trainer.export.segments import SegmentModule, _Decoder, _ImageEncoder
 from uperfuse.trainer.network import UPerFuse
 
-from .running import draw, relative_error, run, to_last
+from .running import draw, run, to_last
 
 SMALL = ROOT / "models" / "uperfuse-small.plan"
 PRODUCTS = {"Conv", "MatMul", "Gemm"}

@@ -11,14 +11,14 @@ import pytest
 
 from tests.engine.plan.examples import AERIAL, a_manifest, members_of
 from uperfuse.engine import BackendError, Plan, PlanError
-from uperfuse.engine.build.kernels import (
+from uperfuse.engine.builder.kernels import (
     attention_shapes,
     collect_kernels,
     kernel_capability,
     kernel_members,
     plan_kernels,
 )
-from uperfuse.engine.build.parts import float_parts
+from uperfuse.engine.builder.parts import float_parts
 from uperfuse.engine.launching import ARCHITECTURES, AttentionShape, KernelFiles, plan_requests
 from uperfuse.engine.plan import write_plan
 from uperfuse.kernels.build import compile_requests

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from ..backends.doors import check_doors
 from ..errors import PlanError
-from ..plan.manifest import Modality
+from ..plan.network import Modality
 from ..plan.plan import Plan
 from .channels import cancelled, first, give_last, take_last
 from .cut import Cut, check_cut, cut_encoder
