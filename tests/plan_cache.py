@@ -10,7 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("trainer/**/*.py", "kernels/**/*.py", "engine/plan/*.py", "engine/check.py", "engine/flairhub.py")
+SOURCES = (
+    "trainer/**/*.py",
+    "kernels/**/*.py",
+    "engine/plan/*.py",
+    "engine/agreement.py",
+    "engine/check.py",
+    "engine/flairhub.py",
+)
 TOOLS = ("torch", "timm", "onnx", "onnxscript", "openvino", "numpy")
 
 
