@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.plan_cache import cached_plan
+
+# the machine may be busy: a test is not wrong for being slow
+hypothesis.settings.register_profile("calm", deadline=None)
+hypothesis.settings.load_profile("calm")
 
 # Triton reads this when a kernel is defined: tests run kernels through its interpreter, on the CPU.
 os.environ["TRITON_INTERPRET"] = "1"
@@ -22,6 +28,14 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("../shared (golden values and real rasters) is not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises `KeyboardInterrupt`, even where whoever started the tests has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

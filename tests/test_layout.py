@@ -407,6 +407,12 @@ def _own_files() -> list[Path]:
     return [path for name in listed.stdout.decode().split("\0") if name and (path := ROOT / name).is_file()]
 
 
+def test_one_core_of_openvino_is_made() -> None:
+    sources = (path for path in _own_files() if path.suffix == ".py")
+    makers = [path for path in sources if re.search(r"\bov\.(Core|compile_model)\(", path.read_text(encoding="utf-8"))]
+    assert [path.relative_to(ROOT).as_posix() for path in makers] == ["engine/backends/openvino_core.py"]
+
+
 def test_no_file_holds_a_path_of_one_machine() -> None:
     roots = "|".join(("home", "root", "work", "Users", "mnt"))
     pattern = re.compile(rf"(?<![\w.}}/])/(?:{roots})/\w|\b[A-Z]:\\Users\\".encode())

@@ -24,12 +24,11 @@ def stand_in_vectors(plan: Plan, modality: str) -> tuple[NDArray[np.float32], ..
         PlanError: the plan's graph is none, or computes instead of storing.
     """
     # OpenVINO takes half a second to import, and a plan without stand-ins needs none of it
-    import openvino as ov
-
     from .cpu.graphs import constants
+    from .openvino_core import openvino_core
 
     segment = plan.manifest.segment(f"absent:{modality}")
     content = plan.member(segment.member)
     check_graph_file(content, segment=segment.name)
-    maps = constants(ov.Core().read_model(io.BytesIO(content)), segment)
+    maps = constants(openvino_core().read_model(io.BytesIO(content)), segment)
     return tuple(np.ascontiguousarray(level.reshape(-1), dtype=np.float32) for level in maps)

@@ -4,6 +4,9 @@ NNCF quantises the segment as OpenVINO reads it, validates it inside the whole p
 harmful first, until what is lost keeps within a limit. Its result is read back as layers and ranges, which are then
 written into the ONNX graph: the plan holds one kind of graph, checked by one reader. For that NNCF is kept to what can
 be written so: inputs of the layers alone, one scale for a map, and biases as they are.
+
+It works in a thread of its own. It makes one `Core` of OpenVINO after another, which would take the stack for signals
+from the thread that they are made in (see `openvino_core`).
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import contextlib
 import io
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -21,6 +26,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ..backends.cpu.segments import Pyramid
+from ..backends.openvino_core import openvino_core
 from .eight_bits import Range
 from .layers import Layer
 from .pipeline import Run
@@ -35,6 +41,7 @@ _ENDS = ("Parameter", "Result", "Constant")
 _QUIET = "NNCF_CI"
 _RANKING_TILES = 4
 _SIGNED_LEVELS = 127 / 128
+_T = TypeVar("_T")
 
 
 def controlled_ranges(
@@ -60,18 +67,22 @@ def controlled_ranges(
         Layer -> range of the map that it multiplies, for the layers that compute in 8 bits.
     """
     nncf = _import_nncf()
-    read = ov.Core().read_model(model.SerializeToString())
+    read = openvino_core().read_model(model.SerializeToString())
     read.reshape({port: ov.PartialShape(array.shape) for port, array in zip(read.inputs, inputs[0], strict=True)})
     doors = [port.get_any_name() for port in read.inputs]
     named = _Names(model.graph, layers)
+    stop = threading.Event()
 
     def validated(compiled: ov.CompiledModel, places: Iterable[int]) -> tuple[float, list[float]]:
+        if stop.is_set():
+            raise CancelledError
         drop, each = validate(_running(compiled), list(places))
         return 100.0 - drop, [100.0 - one for one in each]  # NNCF divides by it
 
     advanced = nncf.AdvancedQuantizationParameters(disable_bias_correction=True)
     restoring = nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=_RANKING_TILES, num_ranking_workers=1)
-    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+
+    def quantised() -> dict[str, Range]:
         result = nncf.quantize_with_accuracy_control(
             read,
             calibration_dataset=nncf.Dataset([dict(zip(doors, arrays, strict=True)) for arrays in inputs]),
@@ -85,7 +96,21 @@ def controlled_ranges(
             advanced_quantization_parameters=advanced,
             advanced_accuracy_restorer_parameters=restoring,
         )
-    return dict(_read_ranges(result, named))
+        return dict(_read_ranges(result, named))
+
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+        return _in_another_thread(quantised, stop)
+
+
+def _in_another_thread(work: Callable[[], _T], stop: threading.Event) -> _T:
+    """Do the work there and wait; Ctrl-C sets `stop`, and is raised when the work has ended."""
+    with ThreadPoolExecutor(1, thread_name_prefix="nncf") as pool:
+        done = pool.submit(work)
+        try:
+            return done.result()
+        except BaseException:
+            stop.set()
+            raise
 
 
 def _import_nncf() -> Any:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import openvino as ov
 from numpy.typing import NDArray
 
 from ..agreement import relative_error
+from ..backends.openvino_core import openvino_core
 from ..errors import PlanError
 from .attention import aggregate, attend
 from .channels import cancelled, give_last, take_last
@@ -149,8 +149,8 @@ class _Runner:
         self._inputs = [entry.name for entry in model.graph.input]
         self._outputs = [entry.name for entry in model.graph.output]
         try:
-            read = ov.Core().read_model(io.BytesIO(model.SerializeToString()))
-            self._compiled = ov.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            read = openvino_core().read_model(io.BytesIO(model.SerializeToString()))
+            self._compiled = openvino_core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
             last = str(error).strip().splitlines()[-1]
             raise PlanError(f"an encoder of a series cannot be run: {last}; export the plan again") from error

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..backends.cpu.compiling import compile_graph, first_line, usable_cores
 from ..backends.cpu.segments import CpuSegments, CpuSession, Pyramid
 from ..backends.cpu.steps import Features, Steps
+from ..backends.openvino_core import openvino_core
 from ..classify import Classifier
 from ..errors import BackendError
 from ..plan.plan import Plan
@@ -52,12 +53,11 @@ class Graph:
     """
 
     def __init__(self, model: onnx.ModelProto, *, threads: int | None = None, precision: str = "float32") -> None:
-        self._core = ov.Core()
         self._name = model.graph.name
         self._threads = threads or usable_cores()
         self._precision = precision
         try:
-            self._model = self._core.read_model(model.SerializeToString())
+            self._model = openvino_core().read_model(model.SerializeToString())
         except RuntimeError as error:
             raise BackendError(f"{self._name} is not read by OpenVINO: {first_line(error)}; report it") from error
         self._requests: dict[tuple[tuple[int, ...], ...], ov.InferRequest] = {}
@@ -69,9 +69,7 @@ class Graph:
         if request is None:
             model = self._model.clone()
             model.reshape({port: ov.PartialShape(shape) for port, shape in zip(model.inputs, shapes, strict=True)})
-            compiled = compile_graph(
-                self._core, model, key=self._name, precision=self._precision, threads=self._threads
-            )
+            compiled = compile_graph(model, key=self._name, precision=self._precision, threads=self._threads)
             request = self._requests[shapes] = compiled.create_infer_request()
         for index, array in enumerate(inputs):
             request.set_input_tensor(index, ov.Tensor(np.ascontiguousarray(array), shared_memory=True))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-import openvino as ov
 from numpy.typing import NDArray
 
 from ..backends.cpu.precision import choose_precision, multiplies_8_bits
@@ -72,14 +71,13 @@ def quantise_for_processor(
         PlanError: a segment is no valid graph.
         TileError: the tiles are not what the plan takes.
     """
-    core = ov.Core()
-    if not multiplies_8_bits(core):
+    if not multiplies_8_bits():
         raise BackendError(
             "the processor's 8-bit products overflow (it has no VNNI), so that nothing can be measured on it; build "
             "on a processor of the kind that will run the plan"
         )
     unquantised = plan.manifest.model_copy(update={"quantised": None})
-    rest = choose_precision(core, "auto", manifest=unquantised).rest
+    rest = choose_precision("auto", manifest=unquantised).rest
     with Pipeline(plan, threads=threads) as pipeline:
         work = _Work(plan, pipeline, tiles, limit=max_miou_drop, rest=rest)
         say(f"in {rest}, without quantisation: {work.drop:.2f} points of mean IoU lost")

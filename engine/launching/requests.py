@@ -36,8 +36,8 @@ def variant_name(types: Mapping[str, str], constants: Mapping[str, int]) -> str:
     """Name of a kernel's form: short, and unique among those of a kernel.
 
     Args:
-        types: type names of the declaration -> dtypes.
-        constants: compile-time constants that follow from inputs.
+        types: type names of the declaration -> dtypes, in its order.
+        constants: compile-time constants that follow from inputs, in the order of the declaration.
 
     Example:
         >>> variant_name({"T": "bf16"}, {"C": 128, "C0": 64})

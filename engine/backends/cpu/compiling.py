@@ -8,6 +8,7 @@ from pathlib import Path
 import openvino as ov
 
 from ...errors import BackendError
+from ..openvino_core import openvino_core
 from .graphs import has_cubic_attention
 
 __all__ = ["HINTS", "compile_graph", "first_line", "usable_cores"]
@@ -17,12 +18,11 @@ HINTS = {"float32": "f32", "bf16": "bf16"}
 
 
 def compile_graph(
-    core: ov.Core, model: ov.Model, *, key: str, precision: str, threads: int, cache: Path | None = None
+    model: ov.Model, *, key: str, precision: str, threads: int, cache: Path | None = None
 ) -> ov.CompiledModel:
     """Compile a graph of fixed shapes for one inference at a time.
 
     Args:
-        core: of OpenVINO.
         model: the graph.
         key: what it is, for messages.
         precision: one of `HINTS`; products that the graph quantises are in 8 bits whatever it says.
@@ -42,7 +42,7 @@ def compile_graph(
     if has_cubic_attention(model):
         settings["SNIPPETS_MODE"] = "DISABLE"
     try:
-        return core.compile_model(model, "CPU", settings)
+        return openvino_core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise BackendError(f"{key} cannot be compiled by OpenVINO: {first_line(error)}") from error
 

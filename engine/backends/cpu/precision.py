@@ -10,6 +10,7 @@ from openvino import opset14 as ops
 
 from ...errors import BackendError
 from ...plan.manifest import Manifest
+from ..openvino_core import openvino_core
 from .compiling import HINTS, compile_graph
 
 __all__ = ["Choice", "choose_precision", "multiplies_8_bits"]
@@ -32,11 +33,10 @@ class Choice:
     why: str
 
 
-def choose_precision(core: ov.Core, asked: str, *, manifest: Manifest) -> Choice:
+def choose_precision(asked: str, *, manifest: Manifest) -> Choice:
     """Types of a plan's products on this processor.
 
     Args:
-        core: of OpenVINO.
         asked: "auto", "float32", "bf16" or "int8".
         manifest: of the plan.
 
@@ -45,14 +45,14 @@ def choose_precision(core: ov.Core, asked: str, *, manifest: Manifest) -> Choice
     """
     if asked not in ("auto", "int8", *HINTS):
         raise BackendError(f"precision is {asked!r}, expected auto, {', '.join(HINTS)} or int8")
-    usual = _usual(core, manifest)
+    usual = _usual(manifest)
     if asked == "int8" and manifest.quantised is None:
         raise BackendError(
             "precision is int8, and the plan has no 8-bit form; add one with uperfuse build PLAN --device cpu "
             "--precision int8 --scene SCENE, or use precision='auto'"
         )
     if manifest.quantised is not None and asked in ("auto", "int8"):
-        if multiplies_8_bits(core):
+        if multiplies_8_bits():
             return Choice("int8", usual.rest, _said(manifest, usual.rest))
         unsafe = "the processor's 8-bit products overflow (it has no VNNI)"
         if asked == "int8":
@@ -60,7 +60,7 @@ def choose_precision(core: ov.Core, asked: str, *, manifest: Manifest) -> Choice
         return Choice(usual.precision, usual.rest, f"{usual.why}; the plan's 8-bit form is left alone, for {unsafe}")
     if asked == "auto":
         return usual
-    if asked == "bf16" and not _has_bf16(core):
+    if asked == "bf16" and not _has_bf16():
         raise BackendError("precision is bf16, but the processor has no bf16 instructions; use precision='float32'")
     if asked == "bf16" and not _has_images(manifest):
         raise BackendError(
@@ -69,7 +69,7 @@ def choose_precision(core: ov.Core, asked: str, *, manifest: Manifest) -> Choice
     return Choice(asked, asked, f"in {asked}, as asked")
 
 
-def multiplies_8_bits(core: ov.Core) -> bool:
+def multiplies_8_bits() -> bool:
     """Whether 8-bit products of the largest numbers are right.
 
     Processors without VNNI add two products in 16 bits, where they saturate; OpenVINO uses them all the same.
@@ -80,15 +80,15 @@ def multiplies_8_bits(core: ov.Core) -> bool:
     whole = ops.constant(np.full((16, _TERMS, 1, 1), _LARGEST_WEIGHT, np.int8))
     weight = ops.multiply(ops.convert(whole, np.float32), np.float32(1 / _LARGEST_WEIGHT))
     product = ops.convolution(map_, weight, [1, 1], [0, 0], [0, 0], [1, 1])
-    compiled = compile_graph(core, ov.Model([product], [pixels]), key="8-bit products", precision="float32", threads=1)
+    compiled = compile_graph(ov.Model([product], [pixels]), key="8-bit products", precision="float32", threads=1)
     got = compiled(np.full((1, _TERMS, 4, 4), largest))[0]
     return bool(np.allclose(got, _TERMS * _LARGEST_MAP, rtol=1e-3))
 
 
-def _usual(core: ov.Core, manifest: Manifest) -> Choice:
+def _usual(manifest: Manifest) -> Choice:
     if not _has_images(manifest):
         return Choice("float32", "float32", "in float32, which series need")
-    if _has_bf16(core):
+    if _has_bf16():
         return Choice(
             "bf16",
             "bf16",
@@ -110,8 +110,8 @@ def _said(manifest: Manifest, rest: str) -> str:
     )
 
 
-def _has_bf16(core: ov.Core) -> bool:
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _has_bf16() -> bool:
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _has_images(manifest: Manifest) -> bool:

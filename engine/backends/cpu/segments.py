@@ -32,6 +32,7 @@ from ...plan.network import Modality, Segment
 from ...plan.plan import Plan
 from ..doors import check_doors
 from ..graph_file import check_graph_file
+from ..openvino_core import openvino_core
 from .compiling import compile_graph, first_line, usable_cores
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
@@ -65,17 +66,16 @@ class CpuSegments:
     """
 
     def __init__(self, plan: Plan, *, precision: str, threads: int | None) -> None:
-        self._core = ov.Core()
         self._process = os.getpid()
         self._manifest = plan.manifest
         self._plan = plan
-        chosen = choose_precision(self._core, precision, manifest=plan.manifest)
+        chosen = choose_precision(precision, manifest=plan.manifest)
         self.precision, self._rest = chosen.precision, chosen.rest
         self._quantised = self._quantised_members() if self.precision == "int8" else {}
         self.threads = threads if threads is not None else usable_cores()
         if self.threads < 1:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
-        name = self._core.get_property("CPU", "FULL_DEVICE_NAME").strip()
+        name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
         check_doors(plan.manifest)
         self._cache = open_cache(plan.manifest)
         kept = () if self._cache else ("compiled at every load: the cache folder cannot be written",)
@@ -203,13 +203,12 @@ class CpuSegments:
         content = self._plan.member(self._quantised.get(name, self._manifest.segment(name).member))
         check_graph_file(content, segment=name)
         try:
-            return self._core.read_model(io.BytesIO(content))
+            return openvino_core().read_model(io.BytesIO(content))
         except RuntimeError as error:
             raise PlanError(f"segment {name} is not a graph that OpenVINO reads: {first_line(error)}") from error
 
     def _compile(self, model: ov.Model, *, key: str, precision: str | None = None) -> ov.CompiledModel:
         return compile_graph(
-            self._core,
             model,
             key=key,
             precision=precision or self._rest,

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from uperfuse.engine import Engine, Plan
 from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.graphs import fix_shapes, split_stem
+from uperfuse.engine.backends.openvino_core import openvino_core
 from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.plan.plan import write_plan
 
@@ -42,7 +43,7 @@ def steep(plans, tmp_path_factory):
 
 def test_heights_keep_their_centimetres_in_bf16(steep):
     with Engine.load(steep, precision="float32") as engine:
-        if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pytest.skip("this processor has no bf16 instructions")
         tiles = check_tiles_of(engine.manifest, seed=2, dates=9)
         rng = np.random.default_rng(5)
@@ -58,7 +59,7 @@ def test_heights_keep_their_centimetres_in_bf16(steep):
 
 @pytest.mark.parametrize("name", ["encoder:AERIAL_RGBI", "encoder:DEM_ELEV"])
 def test_a_cut_encoder_computes_the_same(plans, name):
-    core, settings = ov.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    core, settings = openvino_core(), {"INFERENCE_PRECISION_HINT": "f32"}
     with Plan.open(plans("all")[0]) as plan:
         segment = plan.manifest.segment(name)
         data = bytes(plan.member(segment.member))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
-import openvino as ov
+
+from uperfuse.engine.backends.openvino_core import openvino_core
 
 ROWS = {"B": 2, "T": 5}
 """Tiles and dates where a door leaves their number open."""
@@ -16,7 +17,7 @@ ROWS = {"B": 2, "T": 5}
 def run(model: onnx.ModelProto | bytes, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Outputs of a graph in float32; of `arrays` it takes what it has inputs for."""
     model = onnx.load_from_string(model) if isinstance(model, bytes) else model
-    core = ov.Core()
+    core = openvino_core()
     read = core.read_model(io.BytesIO(model.SerializeToString()))
     compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     # by place: OpenVINO joins names where nothing is computed between them

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import signal
 import subprocess
 import sys
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from uperfuse.engine import BackendError, Engine, Plan
 from uperfuse.engine.backends.cpu.graph_cache import open_cache
 from uperfuse.engine.backends.cpu.precision import multiplies_8_bits
 from uperfuse.engine.backends.graph_file import check_graph_file
+from uperfuse.engine.backends.openvino_core import openvino_core
+from uperfuse.engine.builder import accuracy_control
 from uperfuse.engine.builder.processor import build_for_processor
 from uperfuse.engine.builder.processor_layers import quantise_for_processor
 from uperfuse.engine.builder.tiles import CalibrationTiles, tiles_of_scene
@@ -27,7 +30,7 @@ TASK = "AERIAL_LABEL-COSIA"
 LIMIT = 3.0
 
 pytestmark = pytest.mark.skipif(
-    not multiplies_8_bits(ov.Core()),
+    not multiplies_8_bits(),
     reason="this processor's 8-bit products overflow, so that plans in int8 are refused",
 )
 
@@ -113,6 +116,25 @@ def test_its_products_are_in_8_bits(built):
             assert sum(kind["primitiveType"].astype(str).endswith("I8") for kind in products) >= 5
 
 
+@pytest.fixture
+def signal_stack():
+    """This thread's stack for signals is the same after a test as before it."""
+
+    class Stack(ctypes.Structure):
+        _fields_ = (("base", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    def base() -> int | None:
+        stack = Stack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+        return stack.base
+
+    openvino_core()
+    before = base()
+    yield
+    assert base() == before
+
+
+@pytest.mark.usefixtures("signal_stack")
 def test_the_layer_that_ruins_a_plan_goes_back(plans, tmp_path):
     path = tmp_path / "poisoned.plan"
     culprit = poison(plans("aerial")[0], path)
@@ -123,6 +145,22 @@ def test_the_layer_that_ruins_a_plan_goes_back(plans, tmp_path):
     assert IMAGE in found.payload.segments
     assert len(found.payload.float_layers) < 4
     assert found.miou_drop <= LIMIT
+
+
+@pytest.mark.usefixtures("ctrl_c", "signal_stack")
+def test_ctrl_c_stops_it(plans, monkeypatch):
+    def press(compiled):
+        validations.append(compiled)
+        os.kill(os.getpid(), signal.SIGINT)
+        return running(compiled)
+
+    validations, running = [], accuracy_control._running
+    monkeypatch.setattr(accuracy_control, "_running", press)
+    with Plan.open(plans("aerial")[0]) as plan:
+        tiles = CalibrationTiles.split(simulated(plan.manifest, range(50, 54)))
+        with pytest.raises(KeyboardInterrupt):
+            quantise_for_processor(plan, tiles=tiles, max_miou_drop=LIMIT)
+    assert len(validations) == 1
 
 
 def test_a_plan_without_it_says_how_to_get_it(plans):
@@ -141,16 +179,15 @@ def test_a_limit_that_cannot_be_kept_leaves_the_plan_as_it_was(plans, scene, tmp
 
 OLD_PROCESSOR = """
 import sys
-import openvino as ov
 from uperfuse.engine import BackendError, Plan
 from uperfuse.engine.backends.cpu.precision import choose_precision
 from uperfuse.engine.builder.processor_layers import quantise_for_processor
 
 with Plan.open(sys.argv[1]) as plan:
-    chosen = choose_precision(ov.Core(), "auto", manifest=plan.manifest)
+    chosen = choose_precision("auto", manifest=plan.manifest)
     print(chosen.precision, chosen.rest, chosen.why)
     for refused in (
-        lambda: choose_precision(ov.Core(), "int8", manifest=plan.manifest),
+        lambda: choose_precision("int8", manifest=plan.manifest),
         lambda: quantise_for_processor(plan, tiles=None, max_miou_drop=1),
     ):
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -12,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from uperfuse.engine import BackendError, Plan, PlanError
 from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.graph_file import check_graph_file
+from uperfuse.engine.backends.openvino_core import openvino_core
 from uperfuse.engine.builder.calibrate import candidates, read_model
 from uperfuse.engine.builder.eight_bits import Range
 from uperfuse.engine.builder.layers import products, quantisable
@@ -75,7 +75,7 @@ def reference(model: onnx.ModelProto) -> np.ndarray:
 
 
 def openvino(model: onnx.ModelProto, precision: str = "f32") -> np.ndarray:
-    core = ov.Core()
+    core = openvino_core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": precision}
     )

@@ -27,7 +27,7 @@ from .test_record import EXAMPLE
 
 NAMES = ("H", "C", "C0", "C1", "ALIGNED")
 TYPES = st.fixed_dictionaries({"T": st.sampled_from(["fp32", "fp16", "bf16"])})
-CONSTANTS = st.fixed_dictionaries(dict.fromkeys(NAMES, st.integers(0, 300)))
+CONSTANTS = st.tuples(*[st.integers(0, 300)] * len(NAMES)).map(lambda values: dict(zip(NAMES, values, strict=True)))
 REQUESTS = st.builds(KernelRequest, st.sampled_from(["classify", "prepare"]), TYPES, CONSTANTS)
 
 

@@ -112,6 +112,7 @@ def test_without_a_gpu_nothing_is_built_and_it_is_said(simulated, monkeypatch):
         compiler.compile(image_graph(), batches=(1,))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_it(simulated):
     compiler = a_compiler(progress=lambda phase, done, steps: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):

@@ -145,6 +145,7 @@ def test_an_error_in_the_callers_function_stops_the_build_and_comes_back(flavour
     assert told[-1] == "Optimizing graph"
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("sender", ["this thread", "another thread"])
 def test_ctrl_c_stops_the_build_and_is_raised_again(flavour, sender):
     def press(phase: str, done: int, steps: int) -> None:
@@ -169,6 +170,7 @@ def test_ctrl_c_stops_the_build_and_is_raised_again(flavour, sender):
     assert compiler.compile(image_graph(), batches=(1,)).layers == 3
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_build_in_another_thread_leaves_signals_alone(flavour):
     compiled = []
     compiler = Compiler(

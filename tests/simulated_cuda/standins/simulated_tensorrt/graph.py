@@ -13,6 +13,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from uperfuse.engine.backends.cpu.graphs import has_cubic_attention
+from uperfuse.engine.backends.openvino_core import openvino_core
 
 from .values import DataType
 
@@ -40,7 +41,7 @@ def doors(model: onnx.ModelProto) -> tuple[list[Tensor], list[Tensor]]:
 
 def read(model: bytes) -> ov.Model:
     """The graph as OpenVINO has it; RuntimeError where it does not know an operation."""
-    return _core().read_model(model)
+    return openvino_core().read_model(model)
 
 
 def output_shapes(model: bytes, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -89,11 +90,6 @@ def _frozen(shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[str, tuple[int, 
     return tuple(sorted((name, tuple(shape)) for name, shape in shapes.items()))
 
 
-@lru_cache(maxsize=1)
-def _core() -> Any:
-    return ov.Core()
-
-
 @lru_cache(maxsize=256)
 def _outputs(model: bytes) -> tuple[str, ...]:
     """Names of a graph's outputs, in order; OpenVINO gives a port every name that its tensor ever had."""
@@ -107,4 +103,4 @@ def _compile(model: bytes, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> A
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     if has_cubic_attention(graph):
         settings["SNIPPETS_MODE"] = "DISABLE"
-    return _core().compile_model(graph, "CPU", settings)
+    return openvino_core().compile_model(graph, "CPU", settings)
