@@ -39,7 +39,11 @@ EXCEPTIONS = [
 ]
 
 # What an extra brings is imported below these folders alone, and never by importing them.
-OPTIONAL = {"engine/builder/": {"onnx", "google", "nncf"}, "engine/backends/cuda/": {"pycuda"}}
+OPTIONAL = {
+    "engine/builder/": {"onnx", "google", "nncf"},
+    "engine/backends/cuda/": {"pycuda"},
+    "engine/rasters/": {"pyogrio", "shapely"},
+}
 
 # Tools take folders of these names for products: pytest, for one, collects no test below them, and says nothing.
 PRODUCTS = {"build", "dist", "node_modules", "venv"}
@@ -105,7 +109,18 @@ SURFACE = {
         "variant_name",
     },
     "engine/plan": {"Manifest", "Plan", "sign_plan", "write_plan"},
-    "engine/rasters": {"MapSummary", "Scene", "Source", "predict_raster"},
+    "engine/rasters/run": {
+        "Begin",
+        "FileState",
+        "Journal",
+        "Outcome",
+        "Run",
+        "State",
+        "differences",
+        "files_of",
+        "settings_of",
+    },
+    "engine/rasters": {"Begin", "MapSummary", "Scene", "Source", "predict_raster"},
     "engine/simulation": {"DOMAINS", "MASK", "Domain", "Passes", "SimulatedScene", "simulate", "write_scene"},
     "engine/tensorrt": {
         "ALIGNMENT",

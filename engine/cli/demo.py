@@ -28,11 +28,8 @@ _STAGES = {
     "load plan": "check every byte of it, compile it",
     "simulate": "landscape, seven sensors, truth",
     "write scene": "GeoTIFFs of all of them",
-    "read": "tiles of every sensor, beside the stages below",
-    "prepare": "batches",
-    "infer": "network, classes, confidence",
-    "write": "cores of tiles into the maps",
-    "publish": "Cloud-Optimised GeoTIFFs, read back and compared",
+    "map": "tiles read, through the network, kept",
+    "publish": "put together as Cloud-Optimised GeoTIFFs, read back and compared",
     "compare": "map against truth",
     "draw": "the picture",
 }

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..engine import Engine
 from ..errors import RasterError
-from ..rasters import MapSummary, Scene, predict_raster
+from ..rasters import Begin, MapSummary, Scene, predict_raster
 
 __all__ = ["register"]
 
@@ -55,17 +55,29 @@ def _predict(
     halo_px: Annotated[
         int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
     ] = None,
+    area: Annotated[
+        Path | None,
+        typer.Option("--aoi", help="Vector file of polygons; the rest of the map is void and is not computed."),
+    ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probability of each class.")
     ] = False,
     no_confidence: Annotated[bool, typer.Option("--no-confidence", help="Do not write the confidence.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace maps that exist.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away a run that was interrupted.")] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Leave tiles void that cannot be read, and list them.")
+    ] = False,
     allow_ungeoreferenced: Annotated[
         bool, typer.Option("--allow-ungeoreferenced", help="Map a single raster without CRS in its own pixels.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Map the rasters of a scene: land cover, crops or whatever the plan was trained for."""
+    if resume and restart:
+        raise RasterError("--resume goes on with a run and --restart throws it away; give one of them")
+    begin: Begin = "resume" if resume else "restart" if restart else "new"
     what = _scene(scene, inputs or [], dates=dates or [], masks=masks or [], bands=bands or [])
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)  # errors have standard error to themselves
     with Engine.load(plan, device=device, precision=precision, threads=threads) as engine:
@@ -75,9 +87,12 @@ def _predict(
             what,
             out,
             halo_px=halo_px,
+            area=area,
             confidence=not no_confidence,
             probabilities=probabilities,
             overwrite=overwrite,
+            begin=begin,
+            keep_going=keep_going,
             allow_ungeoreferenced=allow_ungeoreferenced,
             progress=not quiet,
             report=lambda sentence: console.print(sentence, markup=False),
@@ -103,7 +118,7 @@ def _print_summary(summary: MapSummary, console: Console) -> None:
         console.print(_class_table(task, pixels, summary.areas_ha.get(task)))
     void = f", {summary.void_tiles} of them void and not computed" if summary.void_tiles else ""
     console.print(f"{summary.tiles} tiles{void}; {summary.void_fraction:.1%} of the map is void")
-    console.print(", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in summary.seconds.items()))
+    console.print(summary.stages())
     for files in summary.files.values():
         for path in files:
             console.print(str(path), markup=False)

@@ -18,13 +18,17 @@ from rasterio.windows import Window
 from ..errors import RasterError
 from .grid import Grid
 
-__all__ = ["grid_of", "is_transparency", "open_raster", "reading"]
+__all__ = ["UnreadableError", "grid_of", "is_transparency", "open_raster", "reading"]
 
 _PROBES = 16
 _PROBE_PX = 64
 _OVERVIEW_PX = 1024
 _MOSTLY_OPAQUE = 0.9
 _HARDLY_OPAQUE = 0.5
+
+
+class UnreadableError(RasterError):
+    """A part of a raster that was opened could not be read; another try may succeed."""
 
 
 def open_raster(path: Path) -> Any:
@@ -47,12 +51,12 @@ def open_raster(path: Path) -> Any:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what GDAL reports while reading `path` into a RasterError."""
+    """Turn what GDAL reports while reading `path` into an UnreadableError."""
     try:
         yield
     except RasterioError as error:
         reason = error.__cause__ or error
-        raise RasterError(f"{path} cannot be read: {reason}; the file may be damaged or incomplete") from error
+        raise UnreadableError(f"{path} cannot be read: {reason}; the file may be damaged or incomplete") from error
 
 
 def grid_of(path: Path, dataset: Any) -> Grid:

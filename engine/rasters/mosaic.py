@@ -1,15 +1,13 @@
-"""The maps of a scene while they grow: cores are written to working files, final names appear when all is complete."""
+"""The maps of a scene: what each tile gives of them, and how they are put together and get their names."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ from .grid import Grid
 from .style import class_tags, colour_table, gdal_sidecar, qgis_style
 from .tiling import TilePlace
 
-__all__ = ["MapFiles", "Mosaic", "TileMap"]
+__all__ = ["Assembly", "MapFiles", "Mosaic", "TileMap"]
 
 
 @dataclass(frozen=True)
@@ -71,23 +69,21 @@ class TileMap:
 
 
 class Mosaic:
-    """Maps under construction in a hidden folder inside `out`, which is gone when the context ends.
+    """The maps of a scene, one for each task and what is known of its pixels.
 
     Args:
-        out: folder of the maps; made where it does not exist.
+        out: folder of the maps.
         stem: first part of the file names.
         manifest: tasks and classes.
         plan_hash: identity of the plan, written into the maps.
         grid: pixels of the maps.
         confidence: also keep the largest probability.
         probabilities: also keep the probability of each class.
-        overwrite: replace files that exist.
 
     Attributes:
         files: task -> names of the finished maps.
-
-    Raises:
-        RasterError: a map exists already.
+        run_folder: where what is finished of them is kept until then.
+        bands: name of each raster -> number of its bands.
     """
 
     def __init__(
@@ -100,14 +96,12 @@ class Mosaic:
         grid: Grid,
         confidence: bool,
         probabilities: bool,
-        overwrite: bool,
     ) -> None:
         self.files = {
             task.name: MapFiles.plan(out, stem=stem, task=task.name, confidence=confidence, probabilities=probabilities)
             for task in manifest.tasks
         }
-        self._overwrite = overwrite
-        self._refuse_existing()
+        self.run_folder = out / f".uperfuse-{'_'.join((stem, *self.files))}"
         self._tasks = manifest.tasks
         self._tags = {
             "TIFFTAG_SOFTWARE": f"uperfuse {version('uperfuse')}",
@@ -116,28 +110,24 @@ class Mosaic:
             "UPERFUSE_PLAN": plan_hash,
         }
         self._grid = grid
-        self._out = out
-        self._rasters: dict[Path, ByteRaster] = {}
+        described = [item for task in manifest.tasks for item in self._describe(task)]
+        self._descriptions = {path.name: description for path, description in described if path is not None}
+        self.bands = {name: len(description.bands) for name, description in self._descriptions.items()}
 
-    def __enter__(self) -> Mosaic:
-        self._new_folder = not self._out.exists()
-        self._out.mkdir(parents=True, exist_ok=True)
-        self._work = Path(tempfile.mkdtemp(prefix=".uperfuse-", dir=self._out))
-        try:
-            for task in self._tasks:
-                self._begin(task)
-        except BaseException:  # nothing half-written stays, after Ctrl-C neither
-            self._clear()
-            raise
-        return self
+    def refuse_existing(self) -> None:
+        """Look whether the names are free.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._clear()
+        Raises:
+            RasterError: a map exists already.
+        """
+        existing = [str(path) for files in self.files.values() for path in files if path.exists()]
+        if existing:
+            raise RasterError(f"{', '.join(existing)} exists already; choose another folder, or give --overwrite")
 
-    def write(self, place: TilePlace, task: str, tile: TileMap, *, void: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """Write the core of a tile.
+    def cut(
+        self, place: TilePlace, task: str, tile: TileMap, *, void: NDArray[np.bool_]
+    ) -> dict[str, NDArray[np.uint8]]:
+        """What a tile gives of the maps of a task.
 
         Args:
             place: where it lies.
@@ -146,70 +136,112 @@ class Mosaic:
             void: void pixels of the tile [Y, X]; they are 255 in every map.
 
         Returns:
-            Labels of the core, [Y, X].
+            Name of a raster -> its core, [bands, Y, X].
         """
         core = place.core_in_tile_yx
-        hidden = void[core]
         files = self.files[task]
-        labels = np.where(hidden, np.uint8(VOID), tile.labels[core])
-        self._write(files.labels, labels[None], place)
+        values = {files.labels.name: tile.labels[core][None]}
         if files.confidence is not None:
-            self._write(files.confidence, np.where(hidden, np.uint8(VOID), tile.confidence[core])[None], place)
+            values[files.confidence.name] = tile.confidence[core][None]
         if files.probabilities is not None:
             assert tile.logits is not None, "logits are asked for together with probabilities"
-            percent = _percent(tile.logits[:, core[0], core[1]])
-            self._write(files.probabilities, np.where(hidden, np.uint8(VOID), percent), place)
-        return labels
+            values[files.probabilities.name] = _percent(tile.logits[:, core[0], core[1]])
+        return {name: np.where(void[core], np.uint8(VOID), array) for name, array in values.items()}
 
-    def publish(self) -> None:
-        """Turn the working files into Cloud-Optimised GeoTIFFs, and give all of them their names at the end.
+    @contextmanager
+    def assembly(self, work: Path) -> Iterator[Assembly]:
+        """The maps, put together in the folder `work`.
 
         Raises:
-            RasterError: a file cannot be written, or has appeared under one of the names meanwhile.
+            RasterError: the disk does not take them.
         """
-        for task in self._tasks:
-            files = self.files[task.name]
-            self._finished(files.style).write_bytes(qgis_style(task))
-            self._finished(files.names).write_bytes(gdal_sidecar(task))
-        for path, raster in self._rasters.items():
-            raster.finish(self._finished(path))
-        self._refuse_existing()
-        for files in self.files.values():
-            for path in files:
-                os.replace(self._finished(path), path)
+        rasters: dict[str, ByteRaster] = {}
+        try:
+            for name, description in self._descriptions.items():
+                rasters[name] = ByteRaster(work / f"working-{name}", grid=self._grid, description=description)
+            yield Assembly(self, rasters, work)
+        finally:
+            for raster in rasters.values():
+                raster.close()
 
-    def _begin(self, task: Task) -> None:
+    def _describe(self, task: Task) -> list[tuple[Path | None, Description]]:
         files = self.files[task.name]
         tags = {**self._tags, "UPERFUSE_TASK": task.name}
         classes = [entry.name for entry in task.classes]
-        descriptions = {
-            files.labels: Description([task.name], tags, class_tags(task), colour_table(task)),
-            files.confidence: Description(["confidence in percent"], tags, overviews="AVERAGE"),
-            files.probabilities: Description(classes, tags, overviews="AVERAGE"),
-        }
-        for path, description in descriptions.items():
-            if path is not None:
-                working = self._work / f"working-{path.name}"
-                self._rasters[path] = ByteRaster(working, grid=self._grid, description=description)
+        return [
+            (files.labels, Description([task.name], tags, class_tags(task), colour_table(task))),
+            (files.confidence, Description(["confidence in percent"], tags, overviews="AVERAGE")),
+            (files.probabilities, Description(classes, tags, overviews="AVERAGE")),
+        ]
 
-    def _write(self, path: Path, values: NDArray[np.uint8], place: TilePlace) -> None:
+
+class Assembly:
+    """Maps that are being put together; made by `Mosaic.assembly`."""
+
+    def __init__(self, mosaic: Mosaic, rasters: Mapping[str, ByteRaster], work: Path) -> None:
+        self._mosaic = mosaic
+        self._rasters = rasters
+        self._work = work
+
+    def paste(self, place: TilePlace, maps: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
+        """Put a tile where it belongs.
+
+        Args:
+            place: where it lies.
+            maps: name of a raster -> what `cut` gave of it, in any shape.
+
+        Returns:
+            The same, [bands, Y, X].
+
+        Raises:
+            RasterError: the disk does not take it, or the tile is not what `cut` gave.
+        """
         rows, columns = place.core_yx
-        self._rasters[path].write(values, rows=rows, columns=columns)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        shaped = {}
+        for name, raster in self._rasters.items():
+            shape = (self._mosaic.bands[name], *size)
+            if name not in maps or maps[name].size != np.prod(shape):
+                raise RasterError(f"a tile was kept without its part of {name}; begin anew with --restart")
+            shaped[name] = maps[name].reshape(shape)
+            raster.write(shaped[name], rows=rows, columns=columns)
+        return shaped
 
-    def _finished(self, path: Path) -> Path:
-        return self._work / path.name
+    def finish(self) -> None:
+        """Make Cloud-Optimised GeoTIFFs of what was put together, and all that belongs to them, in the work folder.
 
-    def _refuse_existing(self) -> None:
-        existing = [str(path) for files in self.files.values() for path in files if path.exists()]
-        if existing and not self._overwrite:
-            raise RasterError(f"{', '.join(existing)} exists already; choose another folder, or give --overwrite")
+        Raises:
+            RasterError: a file cannot be written, or reads back otherwise.
+        """
+        for task in self._mosaic._tasks:
+            files = self._mosaic.files[task.name]
+            (self._work / files.style.name).write_bytes(qgis_style(task))
+            (self._work / files.names.name).write_bytes(gdal_sidecar(task))
+        for name, raster in self._rasters.items():
+            raster.finish(self._work / name)
+        for path in self._paths():
+            _to_disk(self._work / path.name)
 
-    def _clear(self) -> None:
-        for raster in self._rasters.values():
-            raster.close()
-        shutil.rmtree(self._work, ignore_errors=True)
-        if self._new_folder and not any(self._out.iterdir()):
-            self._out.rmdir()
+    def publish(self) -> None:
+        """Give the finished files their names, replacing what has them."""
+        for path in self._paths():
+            os.replace(self._work / path.name, path)
+        for folder in {path.parent for path in self._paths()}:
+            _to_disk(folder)
+
+    def _paths(self) -> list[Path]:
+        return [path for files in self._mosaic.files.values() for path in files]
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power cut."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _percent(logits: NDArray[np.float32]) -> NDArray[np.uint8]:

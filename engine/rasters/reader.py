@@ -101,6 +101,17 @@ class SceneReader:
         for mask in self._masks.values():
             mask.close()
 
+    def reopen(self) -> None:
+        """Open all files anew.
+
+        Raises:
+            RasterError: one is not there.
+        """
+        for raster in self._rasters.values():
+            raster.reopen()
+        for mask in self._masks.values():
+            mask.reopen()
+
     def __enter__(self) -> SceneReader:
         return self
 

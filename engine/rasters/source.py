@@ -106,6 +106,15 @@ class RasterSource:
         """Close the file."""
         self._dataset.close()
 
+    def reopen(self) -> None:
+        """Open the file anew, as after a share was away.
+
+        Raises:
+            RasterError: it is not there.
+        """
+        self._dataset.close()
+        self._dataset = open_raster(self.path)
+
     def read(self, window: Window, *, shape_yx: tuple[int, int] | None = None) -> Pixels:
         """Read a rectangle in the plan's bands and type.
 
@@ -177,6 +186,11 @@ class MaskRaster:
     def close(self) -> None:
         """Close the file."""
         self._dataset.close()
+
+    def reopen(self) -> None:
+        """Open the file anew; see `RasterSource.reopen`."""
+        self._dataset.close()
+        self._dataset = open_raster(self.path)
 
     def read(self, window: Window, *, shape_yx: tuple[int, int] | None = None) -> Pixels:
         """Read a rectangle: values [T, 2, Y, X], snow first; nothing in it is void."""

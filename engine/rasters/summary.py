@@ -16,12 +16,13 @@ from ..plan.manifest import Manifest
 from ..prediction import VOID
 from .grid import Grid
 from .mosaic import MapFiles
-from .reader import TileInputs
+from .run import Outcome
 from .tiling import TilePlace
 
 __all__ = ["MapSummary", "Stopwatch", "Tally"]
 
 _HECTARE_M2 = 10_000.0
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,11 @@ class MapSummary:
         tiles: number of tiles.
         void_tiles: tiles without a single valid pixel in their core; they were not computed.
         void_fraction: void share of the map's pixels, 0 to 1.
+        unreadable: tiles that were left void because they could not be read, and why.
         messages: all that was said of the rasters and of the tiles.
-        seconds: stage -> wall-clock seconds. "read" runs beside the others.
+        seconds: stage -> seconds that it was busy: "read" and "keep" in threads of their own, "stack", "predict" and
+            "cut" one after the other, "publish" when all of that is over; "mapping" is the wall-clock time of all but
+            the last.
     """
 
     files: Mapping[str, MapFiles]
@@ -45,8 +49,19 @@ class MapSummary:
     tiles: int
     void_tiles: int
     void_fraction: float
+    unreadable: tuple[str, ...]
     messages: tuple[str, ...]
     seconds: Mapping[str, float]
+
+    def stages(self) -> str:
+        """How long it took, how busy each stage was, and which one set the pace."""
+        mapping = self.seconds.get("mapping", 0.0)
+        busy = {stage: seconds for stage, seconds in self.seconds.items() if stage not in ("mapping", "publish")}
+        words = f"mapped in {mapping:.1f} s, published in {self.seconds.get('publish', 0.0):.1f} s"
+        if not mapping or not busy:
+            return words
+        shares = ", ".join(f"{stage} {seconds / mapping:.0%}" for stage, seconds in busy.items())
+        return f"{words}; busy: {shares}; {max(busy, key=lambda stage: busy[stage])} sets the pace"
 
 
 class Stopwatch:
@@ -74,12 +89,16 @@ class Tally:
         self._pixels = {task.name: np.zeros(256, np.int64) for task in manifest.tasks}
         self._areas_m2 = {task.name: np.zeros(256, np.float64) for task in manifest.tasks}
         self._remarks: Counter[tuple[str, str]] = Counter()
-        self.computed = 0
+        self._states: Counter[str] = Counter()
+        self._unreadable: list[str] = []
 
-    def add_tile(self, inputs: TileInputs) -> None:
-        """Count a tile that was computed."""
-        self.computed += 1
-        self._remarks.update(inputs.remarks.items())
+    def add_tile(self, outcome: Outcome) -> None:
+        """Count a tile, with what was remarkable of it."""
+        self._states[outcome.state] += 1
+        if outcome.state == "unreadable":
+            self._unreadable += outcome.remarks.values()
+        else:
+            self._remarks.update(outcome.remarks.items())
 
     def add_core(self, place: TilePlace, task: str, labels: NDArray[np.uint8]) -> None:
         """Count the labels [Y, X] of a core; a pixel's area is taken at its middle."""
@@ -111,18 +130,28 @@ class Tally:
                 if located
             },
             tiles=tiles,
-            void_tiles=tiles - self.computed,
+            void_tiles=self._states["void"],
             void_fraction=1 - int(counts[:VOID].sum()) / total,
+            unreadable=tuple(self._unreadable),
             messages=tuple(messages),
             seconds=dict(seconds),
         )
 
     def remarks(self) -> list[str]:
         """What was remarkable of the tiles, in words."""
-        return [
-            f"{modality}: {count} of {self.computed} tiles {remark}"
+        computed = self._states["mapped"]
+        said = [
+            f"{modality}: {count} of {computed} tiles {remark}"
             for (modality, remark), count in sorted(self._remarks.items())
         ]
+        if self._unreadable:
+            said.append(f"{len(self._unreadable)} tiles could not be read and are void: {_some(self._unreadable)}")
+        return said
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return "; ".join(texts[:_LISTED]) + more
 
 
 _Amount = TypeVar("_Amount", int, float)

@@ -51,6 +51,12 @@ class TilePlace:
         )
 
     @property
+    def core_words(self) -> str:
+        """The core in pixels of the raster, for messages."""
+        rows, columns = self.core_yx
+        return f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"
+
+    @property
     def core_pixels(self) -> int:
         """Number of pixels of the core."""
         rows = self.rows.core_stop - self.rows.core_start
@@ -87,13 +93,20 @@ class Tiling:
         self._rows = _spans(rows, tile_px, halo_px)
         self._columns = _spans(columns, tile_px, halo_px)
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the raster."""
+        return self.shape_yx[0] * self.shape_yx[1]
+
     def __len__(self) -> int:
         return len(self._rows) * len(self._columns)
 
+    def __getitem__(self, tile: int) -> TilePlace:
+        row, column = divmod(tile, len(self._columns))
+        return TilePlace(self._rows[row], self._columns[column], self.tile_px)
+
     def __iter__(self) -> Iterator[TilePlace]:
-        for rows in self._rows:
-            for columns in self._columns:
-                yield TilePlace(rows, columns, self.tile_px)
+        return (self[tile] for tile in range(len(self)))
 
 
 def default_halo_px(tile_px: int) -> int:

@@ -137,7 +137,7 @@ def test_the_table_is_what_lies_in_the_files(out: Path, printed: str, task: str)
 def test_the_time_of_each_stage_is_told(printed: str) -> None:
     rows = map(cells_of, printed.split("Time")[1].splitlines())
     seconds = {cells[0]: float(cells[1]) for cells in rows if len(cells) == 3 and cells[0] != "stage"}
-    stages = ["load plan", "simulate", "write scene", "read", "prepare", "infer", "write", "publish", "compare", "draw"]
+    stages = ["load plan", "simulate", "write scene", "map", "publish", "compare", "draw"]
     assert list(seconds) == [*stages, "all"]
     assert min(seconds.values()) >= 0
     # Reading goes on beside the rest.

@@ -113,6 +113,8 @@ class FormulaEngine:
     fail_at_call: int | None = None
     error: BaseException = field(default_factory=lambda: RuntimeError("the engine broke"))
     keep_calls: bool = True
+    device: str = "cpu"
+    precision: str = "float32"
 
     def predict(
         self,

@@ -124,12 +124,22 @@ def a_scene(folder: Path, *, rows: int = 150) -> Scene:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), MemoryError()])
-@pytest.mark.parametrize("call", [0, 3])
-def test_a_failure_in_the_middle_leaves_nothing(tmp_path: Path, error: BaseException, call: int) -> None:
-    engine = FormulaEngine(aerial_manifest(), fail_at_call=call, error=error)
+def test_a_failure_before_anything_is_finished_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    engine = FormulaEngine(aerial_manifest(), fail_at_call=0, error=error)
     with pytest.raises(type(error)):
-        predict_raster(engine, a_scene(tmp_path), tmp_path / "out", batch=1)
-    assert not (tmp_path / "out").exists()
+        predict_raster(engine, a_scene(tmp_path), tmp_path / "new" / "out", batch=1)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), MemoryError()])
+def test_a_failure_in_the_middle_leaves_what_is_finished_and_no_map(tmp_path: Path, error: BaseException) -> None:
+    engine = FormulaEngine(aerial_manifest(), fail_at_call=3, error=error)
+    said: list[str] = []
+    with pytest.raises(type(error)):
+        predict_raster(engine, a_scene(tmp_path), tmp_path / "out", batch=1, report=said.append)
+    (kept,) = (tmp_path / "out").iterdir()
+    assert kept.name == ".uperfuse-ortho_LAND"
+    assert said[-1] == f"3 of 12 tiles are kept in {kept}; go on from there with --resume"
 
 
 def test_a_failure_keeps_older_maps(tmp_path: Path) -> None:
@@ -139,7 +149,7 @@ def test_a_failure_keeps_older_maps(tmp_path: Path) -> None:
     engine = FormulaEngine(aerial_manifest(), fail_at_call=2)
     with pytest.raises(RuntimeError, match="the engine broke"):
         predict_raster(engine, scene, tmp_path / "out", batch=1, overwrite=True)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == contents
+    assert {path: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*")} == contents
 
 
 def test_existing_maps_are_replaced_only_when_asked(tmp_path: Path) -> None:
@@ -155,16 +165,16 @@ def test_existing_maps_are_replaced_only_when_asked(tmp_path: Path) -> None:
     assert read_raster(labels).shape == (1, 150, 200)
 
 
-def test_a_broken_input_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+def test_a_broken_input_in_the_middle_leaves_no_map(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     values = rng.integers(0, 255, (3, 900, 700), np.uint8)
     path = write_raster(tmp_path / "ortho.tif", values, photometric="RGB", compress="DEFLATE")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(RasterError, match=r"ortho\.tif cannot be read"):
+    with pytest.raises(RasterError, match=r"^rows \d+ to \d+, columns \d+ to \d+: .*ortho\.tif cannot be read"):
         predict_raster(
             FormulaEngine(aerial_manifest()), Scene(inputs={"AERIAL_RGBI": Source(path=path)}), tmp_path / "out"
         )
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("[!.]*"))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

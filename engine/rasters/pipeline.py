@@ -1,0 +1,220 @@
+"""Tiles through the engine: read ahead, put into batches, mapped, and kept beside all that.
+
+    read (one thread) -> batches of tiles with the same modalities -> predict -> cut to the core -> keep (one thread)
+
+Every queue is bounded, so that the slowest stage sets the pace and memory stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..flairhub import dates_key
+from ..plan.manifest import Manifest
+from .area import Area
+from .files import UnreadableError
+from .mosaic import Mosaic, TileMap
+from .patience import PatientReader
+from .progress import Advance
+from .reader import TileInputs
+from .run import Outcome, Run
+from .summary import Stopwatch
+from .tiling import Tiling
+
+__all__ = ["Pipeline", "Predictor", "remaining"]
+
+
+class Maps(Protocol):
+    """What a predictor answers, per task: labels and confidence [B, Y, X], logits [B, K, Y, X] if asked for."""
+
+    @property
+    def labels(self) -> Mapping[str, NDArray[np.uint8]]: ...
+
+    @property
+    def confidence(self) -> Mapping[str, NDArray[np.uint8]]: ...
+
+    @property
+    def logits(self) -> Mapping[str, NDArray[np.float32]]: ...
+
+
+class Predictor(Protocol):
+    """What maps tiles: an `Engine`."""
+
+    manifest: Manifest
+    plan_hash: str
+
+    @property
+    def device(self) -> str:
+        """What runs the plan."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Precision that it computes in."""
+        ...
+
+    def predict(
+        self,
+        tiles: Mapping[str, Any],
+        *,
+        voids: Mapping[str, Any] | None = None,
+        logits: bool = False,
+        grid: Literal["label", "base"] = "label",
+    ) -> Maps:
+        """Map a batch of tiles; see `Engine.predict`."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A tile by its number, and what was read of it."""
+
+    number: int
+    inputs: TileInputs
+
+
+class Pipeline:
+    """Maps the tiles of a run.
+
+    Args:
+        engine: that predicts.
+        mosaic: of the maps.
+        run: that keeps what is finished.
+        watch: times the stages.
+        logits: whether the maps need logits.
+        keep_going: leave tiles void that cannot be read.
+    """
+
+    def __init__(
+        self, engine: Predictor, mosaic: Mosaic, run: Run, watch: Stopwatch, *, logits: bool, keep_going: bool
+    ) -> None:
+        self._engine = engine
+        self._mosaic = mosaic
+        self._run = run
+        self._watch = watch
+        self._logits = logits
+        self._keep_going = keep_going
+
+    def map(self, reader: PatientReader, tiling: Tiling, area: Area | None, *, batch: int, advance: Advance) -> None:
+        """Map every tile that is not finished.
+
+        Args:
+            reader: of the scene.
+            tiling: of the map.
+            area: outside of which nothing is mapped.
+            batch: tiles predicted at a time.
+            advance: is told how many pixels are done.
+
+        Raises:
+            RasterError: a tile cannot be read, or what is finished cannot be kept.
+        """
+        todo = remaining(tiling, self._run.finished)
+        advance(sum(tiling[tile].core_pixels for tile in self._run.finished))
+        with closing(self._outcomes_and_tiles(reader, tiling, area, todo, depth=2 * batch)) as arriving:
+            for tiles in self._batches(arriving, tiling, batch, advance):
+                self._map_batch(tiles)
+                advance(sum(tile.inputs.place.core_pixels for tile in tiles))
+
+    def _outcomes_and_tiles(
+        self, reader: PatientReader, tiling: Tiling, area: Area | None, todo: Iterable[int], *, depth: int
+    ) -> Generator[Outcome | _Tile, None, None]:
+        """Tiles in order, read by one thread while others are predicted; at most `depth` of them wait."""
+
+        def read(tile: int) -> Outcome | _Tile:
+            with self._watch.stage("read"):
+                return self._read(reader, tiling, area, tile)
+
+        pool = ThreadPoolExecutor(1, thread_name_prefix="read")
+        try:
+            pending: deque[Future[Outcome | _Tile]] = deque()
+            for tile in todo:
+                pending.append(pool.submit(read, tile))
+                if len(pending) > depth:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, reader: PatientReader, tiling: Tiling, area: Area | None, tile: int) -> Outcome | _Tile:
+        place = tiling[tile]
+        outside = area.outside(place) if area else None
+        if outside is not None and outside[place.core_in_tile_yx].all():
+            return Outcome(tile, "void")
+        try:
+            inputs = reader.read(place)
+        except UnreadableError as error:
+            if not self._keep_going:
+                raise
+            return Outcome(tile, "unreadable", {"": str(error)})
+        if inputs is None:
+            return Outcome(tile, "void")
+        if outside is not None:
+            inputs = replace(inputs, void=inputs.void | outside)
+        return _Tile(tile, inputs)
+
+    def _batches(
+        self, arriving: Iterable[Outcome | _Tile], tiling: Tiling, size: int, advance: Advance
+    ) -> Iterator[list[_Tile]]:
+        """Tiles of the same modalities, `size` at a time; what needs no prediction is kept at once."""
+        waiting: dict[frozenset[str], list[_Tile]] = {}
+        for each in arriving:
+            if isinstance(each, Outcome):
+                self._run.keep(each)
+                advance(tiling[each.tile].core_pixels)
+                continue
+            alike = waiting.setdefault(frozenset(each.inputs.tiles), [])
+            alike.append(each)
+            if len(alike) == size:
+                yield waiting.pop(frozenset(each.inputs.tiles))
+        yield from waiting.values()
+
+    def _map_batch(self, tiles: list[_Tile]) -> None:
+        with self._watch.stage("stack"):
+            batch, voids = _stacked([tile.inputs for tile in tiles], self._engine.manifest)
+        with self._watch.stage("predict"):
+            maps = self._engine.predict(batch, voids=voids, logits=self._logits, grid="base")
+        with self._watch.stage("cut"):
+            for index, tile in enumerate(tiles):
+                self._run.keep(Outcome(tile.number, "mapped", tile.inputs.remarks, self._cut(maps, index, tile.inputs)))
+
+    def _cut(self, maps: Maps, index: int, inputs: TileInputs) -> dict[str, NDArray[np.uint8]]:
+        """The cores of all maps of one tile of a batch."""
+        cores: dict[str, NDArray[np.uint8]] = {}
+        for task in self._mosaic.files:
+            logits = maps.logits[task][index] if self._logits else None
+            whole = TileMap(maps.labels[task][index], maps.confidence[task][index], logits)
+            cores |= self._mosaic.cut(inputs.place, task, whole, void=inputs.void)
+        return cores
+
+
+def remaining(tiling: Tiling, finished: Container[int]) -> list[int]:
+    """Numbers of the tiles that are to be mapped yet, in the order in which they are read."""
+    return [tile for tile in range(len(tiling)) if tile not in finished]
+
+
+def _stacked(inputs: list[TileInputs], manifest: Manifest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A batch as the engine takes it; all its tiles have the same modalities."""
+    tiles: dict[str, Any] = {}
+    voids: dict[str, Any] = {}
+    for modality in manifest.modalities:
+        name = modality.name
+        if name not in inputs[0].tiles:
+            continue
+        arrays, masks = [tile.tiles[name] for tile in inputs], [tile.voids[name] for tile in inputs]
+        if modality.kind == "image":
+            tiles[name], mask = np.stack(arrays), np.stack(masks)
+            if mask.any():
+                voids[name] = mask
+        else:
+            tiles[name], voids[name] = arrays, masks
+            tiles[dates_key(name)] = [tile.tiles[dates_key(name)] for tile in inputs]
+    return tiles, voids
