@@ -133,3 +133,22 @@ def test_existing_maps_and_rasters_without_place(engine: LoadedEngine, tmp_path:
     with pytest.raises(RasterError, match="--overwrite"):
         run(*arguments, "--allow-ungeoreferenced")
     run(*arguments, "--allow-ungeoreferenced", "--overwrite")
+
+
+def test_an_interrupted_run_goes_on(engine: LoadedEngine, tmp_path: Path) -> None:
+    values = np.random.default_rng(3).integers(1, 255, (3, 600, 900), np.uint8)
+    path = write_raster(tmp_path / "ortho.tif", values, names=("NIR", "R", "G"))
+    arguments = ("land.plan", "--input", f"AERIAL_RGBI={path}", "-o", tmp_path / "maps")
+    engine.fail_at_call = 2
+    with pytest.raises(RuntimeError):
+        run(*arguments)
+    engine.fail_at_call = None
+    with pytest.raises(RasterError, match=r"an interrupted run is kept in .*; go on with --resume, or .* --restart"):
+        run(*arguments)
+    with pytest.raises(RasterError, match="--resume goes on with a run and --restart throws it away; give one"):
+        run(*arguments, "--resume", "--restart")
+    done = run(*arguments, "--resume", "--keep-going")
+    assert "sets the pace" in done.stdout
+    labels = read_raster(tmp_path / "maps/ortho_LAND.tif")[0]
+    run(*arguments[:3], "-o", tmp_path / "again")
+    np.testing.assert_array_equal(labels, read_raster(tmp_path / "again/ortho_LAND.tif")[0])
