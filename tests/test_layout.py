@@ -43,6 +43,7 @@ OPTIONAL = {
     "engine/builder/": {"onnx", "google", "nncf"},
     "engine/backends/cuda/": {"pycuda"},
     "engine/rasters/": {"pyogrio", "shapely"},
+    "engine/cluster/": {"distributed", "dask_jobqueue"},
 }
 
 # Tools take folders of these names for products: pytest, for one, collects no test below them, and says nothing.
@@ -120,7 +121,17 @@ SURFACE = {
         "files_of",
         "settings_of",
     },
-    "engine/rasters": {"Begin", "MapSummary", "Scene", "Source", "predict_raster"},
+    "engine/cluster": {"open_cluster", "predict_on_cluster"},
+    "engine/rasters": {
+        "Begin",
+        "MapOptions",
+        "MapSummary",
+        "Scene",
+        "Source",
+        "map_scene",
+        "map_with_engine",
+        "predict_raster",
+    },
     "engine/simulation": {"DOMAINS", "MASK", "Domain", "Passes", "SimulatedScene", "simulate", "write_scene"},
     "engine/tensorrt": {
         "ALIGNMENT",

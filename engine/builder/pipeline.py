@@ -12,11 +12,12 @@ import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
-from ..backends.cpu.compiling import compile_graph, first_line, usable_cores
+from ..backends.cpu.compiling import compile_graph, first_line
 from ..backends.cpu.segments import CpuSegments, CpuSession, Pyramid
 from ..backends.cpu.steps import Features, Steps
 from ..backends.openvino_core import openvino_core
 from ..classify import Classifier
+from ..cores import usable_cores
 from ..errors import BackendError
 from ..plan.plan import Plan
 from ..tiles import Tile

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..cluster import open_cluster, predict_on_cluster
 from ..engine import Engine
 from ..errors import RasterError
-from ..rasters import Begin, MapSummary, Scene, predict_raster
+from ..rasters import Begin, MapOptions, MapSummary, Scene, map_with_engine
 
 __all__ = ["register"]
 
@@ -52,6 +54,13 @@ def _predict(
     device: Annotated[str, typer.Option(help="Where to compute; auto takes the best there is.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bf16, int8; on GPUs fp16, fp8, too.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Map with many processes: local:4 for four of this machine, a YAML file of settings for Slurm, or the "
+            "address of a Dask scheduler, tcp://node1:8786.",
+        ),
+    ] = None,
     halo_px: Annotated[
         int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
     ] = None,
@@ -80,23 +89,29 @@ def _predict(
     begin: Begin = "resume" if resume else "restart" if restart else "new"
     what = _scene(scene, inputs or [], dates=dates or [], masks=masks or [], bands=bands or [])
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)  # errors have standard error to themselves
-    with Engine.load(plan, device=device, precision=precision, threads=threads) as engine:
-        console.print(engine.describe(), markup=False)
-        summary = predict_raster(
-            engine,
-            what,
-            out,
-            halo_px=halo_px,
-            area=area,
-            confidence=not no_confidence,
-            probabilities=probabilities,
-            overwrite=overwrite,
-            begin=begin,
-            keep_going=keep_going,
-            allow_ungeoreferenced=allow_ungeoreferenced,
-            progress=not quiet,
-            report=lambda sentence: console.print(sentence, markup=False),
-        )
+    options = MapOptions(
+        halo_px=halo_px,
+        area=area,
+        confidence=not no_confidence,
+        probabilities=probabilities,
+        keep_going=keep_going,
+        allow_ungeoreferenced=allow_ungeoreferenced,
+    )
+
+    def say(sentence: str) -> None:
+        console.print(sentence, markup=False)
+
+    def run(map_with: Callable[..., MapSummary]) -> MapSummary:
+        return map_with(what, out, options, overwrite=overwrite, begin=begin, progress=not quiet, report=say)
+
+    if cluster is None:
+        with Engine.load(plan, device=device, precision=precision, threads=threads) as engine:
+            say(engine.describe())
+            summary = run(partial(map_with_engine, engine))
+    else:
+        with open_cluster(cluster, threads=threads) as connected:
+            say(f"workers: {connected.dashboard}")
+            summary = run(partial(predict_on_cluster, connected, plan, device=device, precision=precision))
     _print_summary(summary, console)
 
 

@@ -8,7 +8,7 @@ Every queue is bounded, so that the slowest stage sets the pace and memory stays
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 
 from ..flairhub import dates_key
 from ..plan.manifest import Manifest
-from .area import Area
 from .files import UnreadableError
-from .mosaic import Mosaic, TileMap
-from .patience import PatientReader
+from .mosaic import TileMap
 from .progress import Advance
 from .reader import TileInputs
-from .run import Outcome, Run
+from .run import Outcome
 from .summary import Stopwatch
 from .tiling import Tiling
+from .work import Planned, Work
 
 __all__ = ["Pipeline", "Predictor", "remaining"]
 
@@ -45,21 +44,8 @@ class Maps(Protocol):
     def logits(self) -> Mapping[str, NDArray[np.float32]]: ...
 
 
-class Predictor(Protocol):
+class Predictor(Planned, Protocol):
     """What maps tiles: an `Engine`."""
-
-    manifest: Manifest
-    plan_hash: str
-
-    @property
-    def device(self) -> str:
-        """What runs the plan."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """Precision that it computes in."""
-        ...
 
     def predict(
         self,
@@ -82,77 +68,65 @@ class _Tile:
 
 
 class Pipeline:
-    """Maps the tiles of a run.
+    """Maps tiles of an open scene.
 
     Args:
         engine: that predicts.
-        mosaic: of the maps.
-        run: that keeps what is finished.
+        work: the scene.
+        keep: is given what became of every tile.
         watch: times the stages.
-        logits: whether the maps need logits.
-        keep_going: leave tiles void that cannot be read.
+        advance: is told how many pixels are done.
     """
 
     def __init__(
-        self, engine: Predictor, mosaic: Mosaic, run: Run, watch: Stopwatch, *, logits: bool, keep_going: bool
+        self, engine: Predictor, work: Work, keep: Callable[[Outcome], None], watch: Stopwatch, advance: Advance
     ) -> None:
         self._engine = engine
-        self._mosaic = mosaic
-        self._run = run
+        self._work = work
+        self._keep = keep
         self._watch = watch
-        self._logits = logits
-        self._keep_going = keep_going
+        self._advance = advance
 
-    def map(self, reader: PatientReader, tiling: Tiling, area: Area | None, *, batch: int, advance: Advance) -> None:
-        """Map every tile that is not finished.
-
-        Args:
-            reader: of the scene.
-            tiling: of the map.
-            area: outside of which nothing is mapped.
-            batch: tiles predicted at a time.
-            advance: is told how many pixels are done.
+    def map(self, tiles: Iterable[int]) -> None:
+        """Map tiles by their numbers.
 
         Raises:
             RasterError: a tile cannot be read, or what is finished cannot be kept.
         """
-        todo = remaining(tiling, self._run.finished)
-        advance(sum(tiling[tile].core_pixels for tile in self._run.finished))
-        with closing(self._outcomes_and_tiles(reader, tiling, area, todo, depth=2 * batch)) as arriving:
-            for tiles in self._batches(arriving, tiling, batch, advance):
-                self._map_batch(tiles)
-                advance(sum(tile.inputs.place.core_pixels for tile in tiles))
+        with closing(self._arriving(tiles)) as arriving:
+            for batch in self._batches(arriving):
+                self._map_batch(batch)
+                self._advance(sum(tile.inputs.place.core_pixels for tile in batch))
 
-    def _outcomes_and_tiles(
-        self, reader: PatientReader, tiling: Tiling, area: Area | None, todo: Iterable[int], *, depth: int
-    ) -> Generator[Outcome | _Tile, None, None]:
-        """Tiles in order, read by one thread while others are predicted; at most `depth` of them wait."""
+    def _arriving(self, tiles: Iterable[int]) -> Generator[Outcome | _Tile, None, None]:
+        """Tiles in order, read by one thread while others are predicted; two batches of them wait at most."""
 
         def read(tile: int) -> Outcome | _Tile:
             with self._watch.stage("read"):
-                return self._read(reader, tiling, area, tile)
+                return self._read(tile)
 
         pool = ThreadPoolExecutor(1, thread_name_prefix="read")
         try:
             pending: deque[Future[Outcome | _Tile]] = deque()
-            for tile in todo:
+            for tile in tiles:
                 pending.append(pool.submit(read, tile))
-                if len(pending) > depth:
+                if len(pending) > 2 * self._work.batch:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _read(self, reader: PatientReader, tiling: Tiling, area: Area | None, tile: int) -> Outcome | _Tile:
-        place = tiling[tile]
-        outside = area.outside(place) if area else None
+    def _read(self, tile: int) -> Outcome | _Tile:
+        work = self._work
+        place = work.tiling[tile]
+        outside = work.area.outside(place) if work.area else None
         if outside is not None and outside[place.core_in_tile_yx].all():
             return Outcome(tile, "void")
         try:
-            inputs = reader.read(place)
+            inputs = work.patient.read(place)
         except UnreadableError as error:
-            if not self._keep_going:
+            if not work.options.keep_going:
                 raise
             return Outcome(tile, "unreadable", {"": str(error)})
         if inputs is None:
@@ -161,19 +135,17 @@ class Pipeline:
             inputs = replace(inputs, void=inputs.void | outside)
         return _Tile(tile, inputs)
 
-    def _batches(
-        self, arriving: Iterable[Outcome | _Tile], tiling: Tiling, size: int, advance: Advance
-    ) -> Iterator[list[_Tile]]:
-        """Tiles of the same modalities, `size` at a time; what needs no prediction is kept at once."""
+    def _batches(self, arriving: Iterable[Outcome | _Tile]) -> Iterator[list[_Tile]]:
+        """Tiles of the same modalities, a batch at a time; what needs no prediction is kept at once."""
         waiting: dict[frozenset[str], list[_Tile]] = {}
         for each in arriving:
             if isinstance(each, Outcome):
-                self._run.keep(each)
-                advance(tiling[each.tile].core_pixels)
+                self._keep(each)
+                self._advance(self._work.tiling[each.tile].core_pixels)
                 continue
             alike = waiting.setdefault(frozenset(each.inputs.tiles), [])
             alike.append(each)
-            if len(alike) == size:
+            if len(alike) == self._work.batch:
                 yield waiting.pop(frozenset(each.inputs.tiles))
         yield from waiting.values()
 
@@ -181,18 +153,18 @@ class Pipeline:
         with self._watch.stage("stack"):
             batch, voids = _stacked([tile.inputs for tile in tiles], self._engine.manifest)
         with self._watch.stage("predict"):
-            maps = self._engine.predict(batch, voids=voids, logits=self._logits, grid="base")
+            maps = self._engine.predict(batch, voids=voids, logits=self._work.options.probabilities, grid="base")
         with self._watch.stage("cut"):
             for index, tile in enumerate(tiles):
-                self._run.keep(Outcome(tile.number, "mapped", tile.inputs.remarks, self._cut(maps, index, tile.inputs)))
+                self._keep(Outcome(tile.number, "mapped", tile.inputs.remarks, self._cut(maps, index, tile.inputs)))
 
     def _cut(self, maps: Maps, index: int, inputs: TileInputs) -> dict[str, NDArray[np.uint8]]:
         """The cores of all maps of one tile of a batch."""
         cores: dict[str, NDArray[np.uint8]] = {}
-        for task in self._mosaic.files:
-            logits = maps.logits[task][index] if self._logits else None
+        for task in self._work.mosaic.files:
+            logits = maps.logits[task][index] if self._work.options.probabilities else None
             whole = TileMap(maps.labels[task][index], maps.confidence[task][index], logits)
-            cores |= self._mosaic.cut(inputs.place, task, whole, void=inputs.void)
+            cores |= self._work.mosaic.cut(inputs.place, task, whole, void=inputs.void)
         return cores
 
 

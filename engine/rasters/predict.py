@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import rasterio
-
-from ..errors import RasterError
-from .area import Area
 from .mosaic import Mosaic
-from .patience import PatientReader
-from .pipeline import Pipeline, Predictor
-from .progress import progress_bar
-from .reader import SceneReader
-from .run import Begin, FileState, Run, files_of, settings_of
+from .pipeline import Pipeline, Predictor, remaining
+from .progress import Advance, progress_bar
+from .run import Begin, Run
 from .scene import Scene
 from .summary import MapSummary, Stopwatch, Tally
-from .tiling import Tiling, default_halo_px
+from .tiling import Tiling
+from .work import MapOptions, Planned, Work, open_work
 
-__all__ = ["predict_raster"]
+__all__ = ["MapTiles", "map_scene", "map_with_engine", "predict_raster"]
 
-_GDAL_CACHE_BYTES = 256 * 2**20
-_BATCH_PIXELS = 4 * 512 * 512
-_LARGEST_BATCH = 64
+MapTiles = Callable[[Work, Run, Sequence[int], Stopwatch, Advance], None]
+"""Maps some tiles of an open scene and gives every outcome to the run."""
 
 
 def predict_raster(
@@ -71,68 +65,91 @@ def predict_raster(
         RasterError: a raster is missing, unreadable, elsewhere or not what the plan takes, changes while it is mapped,
             or a map cannot be written; or an interrupted run was begun with something else.
     """
-    manifest = engine.manifest
-    batch = _batch_of(batch, manifest.base_px)
-    halo_px = default_halo_px(manifest.base_px) if halo_px is None else halo_px
-    out, say = Path(out), report or _nobody
-    files = {path: FileState.of(path) for path in files_of(scene)}
-    with (
-        rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES),
-        SceneReader(manifest, scene, allow_ungeoreferenced=allow_ungeoreferenced) as reader,
-    ):
-        _say(reader.messages, say)
-        tiling = Tiling(reader.grid.shape_yx, tile_px=manifest.base_px, halo_px=halo_px)
-        wanted = Area(Path(area), grid=reader.grid) if area is not None else None
-        mosaic = Mosaic(
-            out,
-            stem=scene.inputs[manifest.base].path.stem,
-            manifest=manifest,
-            plan_hash=engine.plan_hash,
-            grid=reader.grid,
-            confidence=confidence,
-            probabilities=probabilities,
-        )
-        settings = settings_of(
-            plan=engine.plan_hash,
-            device=engine.device,
-            precision=engine.precision,
-            scene=scene,
-            files=files,
-            grid=reader.grid,
-            tiling=tiling,
-            maps=mosaic.bands,
-            area=wanted.content if wanted else None,
-        )
-        watch, tally = Stopwatch(), Tally(manifest, reader.grid)
-        with Run(mosaic.run_folder, settings, begin=begin, tiles=len(tiling), report=say) as run:
+    options = MapOptions(
+        halo_px=halo_px,
+        batch=batch,
+        area=None if area is None else Path(area),
+        confidence=confidence,
+        probabilities=probabilities,
+        keep_going=keep_going,
+        allow_ungeoreferenced=allow_ungeoreferenced,
+    )
+
+    return map_with_engine(
+        engine,
+        scene,
+        Path(out),
+        options,
+        overwrite=overwrite,
+        begin=begin,
+        progress=progress,
+        report=report or _nobody,
+    )
+
+
+def map_with_engine(
+    engine: Predictor,
+    scene: Scene,
+    out: Path,
+    options: MapOptions,
+    *,
+    overwrite: bool,
+    begin: Begin,
+    progress: bool,
+    report: Callable[[str], None],
+) -> MapSummary:
+    """Map a scene in this process; see `predict_raster`."""
+
+    def map_tiles(work: Work, run: Run, tiles: Sequence[int], watch: Stopwatch, advance: Advance) -> None:
+        Pipeline(engine, work, run.keep, watch, advance).map(tiles)
+
+    return map_scene(
+        engine,
+        scene,
+        out,
+        options,
+        map_tiles=map_tiles,
+        overwrite=overwrite,
+        begin=begin,
+        progress=progress,
+        report=report,
+    )
+
+
+def map_scene(
+    planned: Planned,
+    scene: Scene,
+    out: Path,
+    options: MapOptions,
+    *,
+    map_tiles: MapTiles,
+    overwrite: bool,
+    begin: Begin,
+    progress: bool,
+    report: Callable[[str], None],
+) -> MapSummary:
+    """Map a scene by whatever maps tiles; see `predict_raster`."""
+    watch = Stopwatch()
+    with open_work(planned, scene, out, options, report=report) as work:
+        mosaic, tiling = work.mosaic, work.tiling
+        tally = Tally(work.manifest, work.reader.grid)
+        with Run(mosaic.run_folder, work.settings, begin=begin, tiles=len(tiling), report=report) as run:
             if not (overwrite or run.publishing):
                 mosaic.refuse_existing()
-            pipeline = Pipeline(engine, mosaic, run, watch, logits=probabilities, keep_going=keep_going)
             with watch.stage("mapping"), progress_bar("mapping", pixels=tiling.pixels, shown=progress) as advance:
-                pipeline.map(PatientReader(reader, [*files.values()]), tiling, wanted, batch=batch, advance=advance)
+                advance(sum(tiling[tile].core_pixels for tile in run.finished))
+                map_tiles(work, run, remaining(tiling, run.finished), watch, advance)
             with watch.stage("publish"):
                 _publish(mosaic, run, tiling, tally)
             watch.seconds["keep"] = run.write_seconds
-        _say(tally.remarks(), say)
-        messages = (*reader.messages, *tally.remarks())
+        for sentence in tally.remarks():
+            report(sentence)
+        messages = (*work.reader.messages, *tally.remarks())
         return tally.summary(files=mosaic.files, tiles=len(tiling), messages=messages, seconds=watch.seconds)
-
-
-def _batch_of(given: int | None, tile_px: int) -> int:
-    if given is None:
-        return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // tile_px**2))
-    if given < 1:
-        raise RasterError(f"batch of {given} tiles, expected at least 1; leave it out for the usual one")
-    return given
 
 
 def _nobody(sentence: str) -> None:
     """Is told a sentence."""
-
-
-def _say(sentences: Iterable[str], report: Callable[[str], None]) -> None:
-    for sentence in sentences:
-        report(sentence)
 
 
 def _publish(mosaic: Mosaic, run: Run, tiling: Tiling, tally: Tally) -> None:

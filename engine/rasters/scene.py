@@ -39,6 +39,12 @@ class Source(_Model):
     mask: Path | None = None
     nodata: Annotated[float, Field(allow_inf_nan=True)] | None = None
 
+    def absolute(self) -> Source:
+        """The same source with whole paths; see `Scene.absolute`."""
+        given = {field: getattr(self, field) for field in ("path", "dates", "mask")}
+        files = {field: value for field, value in given.items() if isinstance(value, Path) and value.exists()}
+        return self.model_copy(update={field: path.absolute() for field, path in files.items()})
+
     @model_validator(mode="before")
     @classmethod
     def _bare_path(cls, given: Any) -> Any:
@@ -82,6 +88,10 @@ class Scene(_Model):
     """
 
     inputs: Annotated[Mapping[str, Source], Field(min_length=1)]
+
+    def absolute(self) -> Scene:
+        """The same scene for a process that runs in another folder; addresses that are no files stay."""
+        return Scene(inputs={name: source.absolute() for name, source in self.inputs.items()})
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Scene:

@@ -70,6 +70,11 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count what somebody else has timed."""
+        for name, spent in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the time within the context to `name`."""

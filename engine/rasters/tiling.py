@@ -98,6 +98,11 @@ class Tiling:
         """Number of pixels of the raster."""
         return self.shape_yx[0] * self.shape_yx[1]
 
+    @property
+    def columns(self) -> int:
+        """Number of tiles in a row."""
+        return len(self._columns)
+
     def __len__(self) -> int:
         return len(self._rows) * len(self._columns)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import openvino as ov
@@ -11,7 +10,7 @@ from ...errors import BackendError
 from ..openvino_core import openvino_core
 from .graphs import has_cubic_attention
 
-__all__ = ["HINTS", "compile_graph", "first_line", "usable_cores"]
+__all__ = ["HINTS", "compile_graph", "first_line"]
 
 HINTS = {"float32": "f32", "bf16": "bf16"}
 """Types in which what is not quantised may be multiplied."""
@@ -51,10 +50,3 @@ def first_line(error: BaseException) -> str:
     """What an error of OpenVINO says, without where it was raised."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-def usable_cores() -> int:
-    """Cores that this process may use; all there are where the system does not tell."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

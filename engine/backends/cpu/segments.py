@@ -27,13 +27,14 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from ...cores import usable_cores
 from ...errors import BackendError, PlanError
 from ...plan.network import Modality, Segment
 from ...plan.plan import Plan
 from ..doors import check_doors
 from ..graph_file import check_graph_file
 from ..openvino_core import openvino_core
-from .compiling import compile_graph, first_line, usable_cores
+from .compiling import compile_graph, first_line
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
     constants,

@@ -38,8 +38,10 @@ CREATE TABLE notes (name TEXT PRIMARY KEY);
 class DamagedJournalError(RasterError):
     """The file is no journal, or not all of it is what was written."""
 
-    def __init__(self, path: Path, reason: object) -> None:
-        super().__init__(f"{path} is damaged: {reason}; begin anew with --restart")
+    @classmethod
+    def of(cls, path: Path, reason: object) -> DamagedJournalError:
+        """The error, in words."""
+        return cls(f"{path} is damaged: {reason}; begin anew with --restart")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,21 @@ class Journal:
                     ((outcome.tile, name, _packed(values)) for name, values in outcome.maps.items()),
                 )
 
+    def absorb(self, path: Path) -> None:
+        """Keep all tiles of another journal, which nobody has open.
+
+        Raises:
+            RasterError: the disk does not take them, or gives back something else.
+        """
+        with self._guarded():
+            self._base.execute("ATTACH ? AS other", (str(path),))
+            try:
+                with self._transaction():
+                    for table in ("tiles", "maps"):
+                        self._base.execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM other.{table}")  # noqa: S608
+            finally:
+                self._base.execute("DETACH other")
+
     def tiles(self) -> dict[int, State]:
         """State of every tile that was kept."""
         with self._guarded():
@@ -164,7 +181,7 @@ class Journal:
 
     def _known(self, state: str) -> State:
         if state not in get_args(State):
-            raise DamagedJournalError(self.path, f"a tile is {state!r}")
+            raise DamagedJournalError.of(self.path, f"a tile is {state!r}")
         return cast(State, state)
 
     @contextmanager
@@ -191,7 +208,7 @@ class Journal:
                 f"{self.path} cannot be written: {said}; mend the disk, make room, and go on with --resume"
             ) from error
         except (sqlite3.DatabaseError, zlib.error, ValueError) as error:
-            raise DamagedJournalError(self.path, error) from error
+            raise DamagedJournalError.of(self.path, error) from error
 
 
 def _packed(values: NDArray[np.uint8]) -> bytes:

@@ -23,6 +23,7 @@ Begin = Literal["new", "resume", "restart"]
 
 _JOURNAL = "journal.sqlite"
 _WORK = "work"
+_PART = ".part"
 _PUBLISHING = "publishing"
 _WAITING = 16
 _COMMIT_SECONDS = 1.0
@@ -64,6 +65,7 @@ class Run:
             if new:
                 self._remove()
             raise
+        self._absorb_parts()
         self._finished = {tile: state for tile, state in self._journal.tiles().items() if state != "unreadable"}
         self._keeper = _Keeper(self._journal)
         self._published = False
@@ -94,6 +96,14 @@ class Run:
         """
         self._keeper.put(outcome)
 
+    def absorb(self, part: Path) -> None:
+        """Keep all tiles of a journal that another process made, within a second or so; its file goes then.
+
+        Raises:
+            RasterError: an earlier one could not be kept.
+        """
+        self._keeper.put(part)
+
     def outcomes(self) -> Iterator[Outcome]:
         """Every tile of the run, by its number; all of them are on the disk before the first is given."""
         self._keeper.finish()
@@ -120,6 +130,8 @@ class Run:
     ) -> None:
         try:
             self._keeper.close()
+            if not self._published:
+                self._absorb_parts()
         finally:
             kept = 0 if self._published else len(self._journal.tiles())
             self._journal.close()
@@ -158,6 +170,12 @@ class Run:
                 "with, or throw it away with --restart"
             )
 
+    def _absorb_parts(self) -> None:
+        """Keep what other processes have left."""
+        for part in self.folder.glob(f"*/*{_PART}"):
+            self._journal.absorb(part)
+            part.unlink()
+
     def _remove(self) -> None:
         """Take the folder away; the journal last, for whatever is left without it is nobody's."""
         shutil.rmtree(self.folder / _WORK, ignore_errors=True)
@@ -180,13 +198,13 @@ class _Keeper:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._waiting: queue.Queue[Outcome | None] = queue.Queue(_WAITING)
+        self._waiting: queue.Queue[Outcome | Path | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="keep")
         self._thread.start()
         self.seconds = 0.0
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, outcome: Outcome | Path) -> None:
         self._raise()
         self._waiting.put(outcome)
 
@@ -207,27 +225,39 @@ class _Keeper:
     def _work(self) -> None:
         ended = False
         while not ended:
-            outcomes, ended = self._collected()
+            outcomes, parts, ended = self._collected()
             start = time.perf_counter()
-            if outcomes and self._error is None:  # after an error only the queue is emptied
+            if self._error is None:  # after an error only the queue is emptied
                 try:
-                    self._journal.keep(outcomes)
+                    self._keep(outcomes, parts)
                 except BaseException as error:  # noqa: BLE001  raised again in the thread that puts
                     self._error = error
             self.seconds += time.perf_counter() - start
 
-    def _collected(self) -> tuple[list[Outcome], bool]:
+    def _keep(self, outcomes: list[Outcome], parts: list[Path]) -> None:
+        if outcomes:
+            self._journal.keep(outcomes)
+        for part in parts:
+            self._journal.absorb(part)
+            part.unlink()
+
+    def _collected(self) -> tuple[list[Outcome], list[Path], bool]:
         """What arrives within a second or so, and whether that was all."""
         outcomes: list[Outcome] = []
+        parts: list[Path] = []
         until = time.monotonic() + _COMMIT_SECONDS
-        while len(outcomes) < _WAITING:
+        while len(outcomes) + len(parts) < _WAITING:
+            some = outcomes or parts
             try:
-                outcome = self._waiting.get(timeout=max(0.0, until - time.monotonic()) if outcomes else None)
+                arrived = self._waiting.get(timeout=max(0.0, until - time.monotonic()) if some else None)
             except queue.Empty:
                 break
-            if outcome is None:
-                return outcomes, True
-            if not outcomes:
+            if arrived is None:
+                return outcomes, parts, True
+            if not some:
                 until = time.monotonic() + _COMMIT_SECONDS
-            outcomes.append(outcome)
-        return outcomes, False
+            if isinstance(arrived, Path):
+                parts.append(arrived)
+            else:
+                outcomes.append(arrived)
+        return outcomes, parts, False

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio import Affine
 
 from uperfuse.engine.plan.network import SeriesFilter
-from uperfuse.engine.rasters import Scene, Source, pipeline, predict_raster
+from uperfuse.engine.rasters import Scene, Source, predict, predict_raster
 from uperfuse.engine.rasters.acquisitions import Acquisitions, Clearness, choose_acquisitions
 from uperfuse.engine.rasters.source import Pixels
 from uperfuse.engine.rasters.tiling import Tiling
@@ -147,7 +147,7 @@ def test_the_filter_keeps_nothing_from_one_tile_to_the_next(tmp_path: Path) -> N
         engine = FormulaEngine(manifest)
         with pytest.MonkeyPatch.context() as patch:
             places = list(Tiling((30, 40), tile_px=10, halo_px=0))[::order]
-            patch.setattr(pipeline, "remaining", lambda tiling, _, order=order: range(len(tiling))[::order])
+            patch.setattr(predict, "remaining", lambda tiling, _, order=order: range(len(tiling))[::order])
             summary = predict_raster(engine, scene, tmp_path / f"out{number}", halo_px=0, batch=3)
         dates = [each.tolist() for call in engine.calls for each in call["SENTINEL2_DATES"]]
         taken.append({(p.rows.start, p.columns.start): each for p, each in zip(places, dates, strict=True)})

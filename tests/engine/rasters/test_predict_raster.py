@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio import Affine
 
 from uperfuse.engine.errors import RasterError
-from uperfuse.engine.rasters import MapSummary, Scene, Source, pipeline, predict_raster
+from uperfuse.engine.rasters import MapSummary, Scene, Source, predict, predict_raster
 from uperfuse.engine.rasters.tiling import Tiling
 
 from .formula import (
@@ -83,7 +83,7 @@ def test_the_map_depends_neither_on_batch_size_nor_on_the_order_of_tiles(
     _, expected = mapped(FormulaEngine(aerial_manifest()), scene_of(path), folder / "in-order", halo_px=0)
     shuffled = np.random.default_rng(seed).permutation(len(Tiling((130, 170), tile_px=64, halo_px=0))).tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "remaining", lambda *_: shuffled)
+        patch.setattr(predict, "remaining", lambda *_: shuffled)
         _, labels = mapped(FormulaEngine(aerial_manifest()), scene_of(path), folder / "out", halo_px=0, batch=batch)
     np.testing.assert_array_equal(labels, expected)
 

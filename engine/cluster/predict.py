@@ -1,0 +1,216 @@
+"""A scene mapped by a cluster: tiles in groups that lie together, each group a task; what is finished is kept here."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ..errors import BackendError, UPerFuseError
+from ..plan.plan import Plan
+from ..rasters.predict import map_scene
+from ..rasters.progress import Advance
+from ..rasters.run import Begin, Run
+from ..rasters.scene import Scene
+from ..rasters.summary import MapSummary, Stopwatch
+from ..rasters.tiling import Tiling
+from ..rasters.work import MapOptions, Work
+from . import worker
+from .connect import Cluster
+from .job import Job, MissingPlanError, Part, Planned
+
+__all__ = ["groups", "predict_on_cluster"]
+
+_AHEAD = 3
+_GROUP_BATCHES = 2
+_ATTEMPTS = 5
+_PARTS = "parts"
+
+
+def predict_on_cluster(
+    cluster: Cluster,
+    plan: Path,
+    scene: Scene,
+    out: Path,
+    options: MapOptions | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    overwrite: bool = False,
+    begin: Begin = "new",
+    progress: bool = True,
+    report: Callable[[str], None] | None = None,
+) -> MapSummary:
+    """Map the rasters of a scene by all workers of a cluster; see `predict_raster`.
+
+    The maps are those of one process, byte for byte. Rasters and maps lie where every worker sees them; a plan that a
+    worker does not see is sent, once to each machine. Workers may come, go and die meanwhile.
+
+    Args:
+        cluster: that is connected.
+        plan: the plan file.
+        scene: which rasters.
+        out: folder of the maps.
+        options: how they are mapped.
+        device: for `Engine.load` of every worker.
+        precision: for `Engine.load` of every worker.
+        overwrite: replace maps that exist.
+        begin: what to do where an interrupted run is kept.
+        progress: show a progress bar where standard error is a terminal.
+        report: called with each sentence about the rasters and tiles as it is known.
+
+    Raises:
+        PlanError: the plan breaks a rule of the format.
+        BackendError: the cluster is gone, its workers cannot load the plan, or see other rasters than this process.
+        RasterError: as `predict_raster`.
+    """
+    say = report or _nobody
+    options = options or MapOptions()
+    with Plan.open(plan) as opened:
+        manifest, plan_hash = opened.manifest, opened.hash
+    job = Job(
+        name=uuid4().hex,
+        plan=plan.absolute(),
+        plan_hash=plan_hash,
+        device=device,
+        precision=precision,
+        threads=cluster.threads,
+        scene=scene.absolute(),
+        out=out.absolute(),
+        options=options,
+    )
+    tasks = _Tasks(cluster.client, job, plan)
+    try:
+        device, precision, words = tasks.describe()
+        say(words)
+        planned = Planned(manifest, plan_hash, device, precision)
+        return map_scene(
+            planned,
+            job.scene,
+            job.out,
+            options,
+            map_tiles=tasks.map,
+            overwrite=overwrite,
+            begin=begin,
+            progress=progress,
+            report=say,
+        )
+    finally:
+        tasks.close()
+
+
+def groups(tiling: Tiling, tiles: Sequence[int], *, size: int) -> Iterator[list[int]]:
+    """Tiles in squares of about `size` of them, so that one worker reads what lies together.
+
+    Example:
+        >>> [*groups(Tiling((100, 200), tile_px=50, halo_px=0), range(8), size=4)]
+        [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+    side = max(1, round(math.sqrt(size)))
+    squares: dict[tuple[int, int], list[int]] = {}
+    for tile in tiles:
+        row, column = divmod(tile, tiling.columns)
+        squares.setdefault((row // side, column // side), []).append(tile)
+    yield from squares.values()
+
+
+class _Tasks:
+    """Groups of tiles on their way to workers and back."""
+
+    def __init__(self, client: Any, job: Job, plan: Path) -> None:
+        self._client = client
+        self._job = job
+        self._plan = plan
+
+    def describe(self) -> tuple[str, str, str]:
+        """What a worker says of its engine."""
+        for _ in range(_ATTEMPTS):
+            future = self._client.submit(worker.describe, self._job, pure=False)
+            described: tuple[str, str, str] | None = self._result(future)
+            if described is not None:
+                return described
+        raise BackendError(f"no worker loaded the plan in {_ATTEMPTS} attempts; look at the workers' logs and disks")
+
+    def map(self, work: Work, run: Run, tiles: Sequence[int], watch: Stopwatch, advance: Advance) -> None:
+        """Map tiles, some tasks ahead of the workers, and keep every part that comes back."""
+        from distributed import as_completed
+
+        parts = run.folder / _PARTS
+        parts.mkdir(exist_ok=True)
+        waiting = map(tuple, groups(work.tiling, tiles, size=work.batch * _GROUP_BATCHES))
+        attempts: Counter[tuple[int, ...]] = Counter()
+        pending: dict[Any, tuple[int, ...]] = {}
+        arriving = as_completed()
+
+        def submit(group: tuple[int, ...]) -> None:
+            future = self._client.submit(worker.map_tiles, self._job, group, work.settings, parts, pure=False)
+            pending[future] = group
+            arriving.add(future)
+
+        try:
+            for group in waiting:
+                submit(group)
+                if len(pending) >= _AHEAD * max(1, len(self._client.nthreads())):
+                    break
+            for future in arriving:
+                group = pending.pop(future)
+                part: Part | None = self._result(future)
+                if part is None:
+                    attempts[group] += 1
+                    if attempts[group] == _ATTEMPTS:
+                        raise BackendError(
+                            f"tiles {group[0]} to {group[-1]} were not mapped in {_ATTEMPTS} attempts; look at the "
+                            "workers' logs and memory"
+                        )
+                    submit(group)
+                    continue
+                run.absorb(part.path)
+                watch.add(part.seconds)
+                advance(sum(work.tiling[tile].core_pixels for tile in part.tiles))
+                following = next(waiting, None)
+                if following is not None:
+                    submit(following)
+        finally:
+            self._client.cancel([*pending])
+
+    def close(self) -> None:
+        """Close what the workers have open; a cluster that is gone has nothing open."""
+        if self._client.status == "running":
+            self._client.run(worker.release, on_error="ignore")
+
+    def _result(self, future: Any) -> Any:
+        """What a task gave; None where it is to be done again."""
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except MissingPlanError as error:
+            self._send_plan(str(error))
+        except KilledWorker:
+            return None
+        except UPerFuseError:
+            raise
+        except Exception as error:
+            raise _lost(error) from error
+        return None
+
+    def _send_plan(self, host: str) -> None:
+        """Send the plan to one worker of a machine that does not have it."""
+        hosts = self._client.run(worker.host)
+        there = [address for address, name in hosts.items() if name == host]
+        if there:
+            (content,) = self._client.scatter([self._plan.read_bytes()], workers=there[:1])
+            sent = self._client.submit(worker.store_plan, content, self._job.plan_hash, workers=there[:1], pure=False)
+            sent.result()
+
+
+def _lost(error: Exception) -> BackendError:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return BackendError(f"the cluster does not answer any more: {words}; mend it, and go on with --resume")
+
+
+def _nobody(sentence: str) -> None:
+    """Is told a sentence."""

@@ -1,0 +1,156 @@
+"""The work of mapping one scene, laid out: where its tiles lie, how they are read, what its maps are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import rasterio
+
+from ..errors import RasterError
+from ..plan.manifest import Manifest
+from .area import Area
+from .mosaic import Mosaic
+from .patience import PatientReader
+from .reader import SceneReader
+from .run import FileState, files_of, settings_of
+from .scene import Scene
+from .tiling import Tiling, default_halo_px
+
+__all__ = ["MapOptions", "Planned", "Work", "open_work"]
+
+_GDAL_CACHE_BYTES = 256 * 2**20
+_BATCH_PIXELS = 4 * 512 * 512
+_LARGEST_BATCH = 64
+
+
+class Planned(Protocol):
+    """What maps depend on, of whatever predicts them: an `Engine`, or a cluster of them."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the plan."""
+        ...
+
+    @property
+    def plan_hash(self) -> str:
+        """Identity of the plan."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What runs the plan."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Precision that it computes in."""
+        ...
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """How a scene is mapped; see `predict_raster`."""
+
+    halo_px: int | None = None
+    batch: int | None = None
+    area: Path | None = None
+    confidence: bool = True
+    probabilities: bool = False
+    keep_going: bool = False
+    allow_ungeoreferenced: bool = False
+
+    def batch_of(self, tile_px: int) -> int:
+        """Tiles predicted at a time.
+
+        Raises:
+            RasterError: less than one is asked for.
+        """
+        if self.batch is None:
+            return max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // tile_px**2))
+        if self.batch < 1:
+            raise RasterError(f"batch of {self.batch} tiles, expected at least 1; leave it out for the usual one")
+        return self.batch
+
+
+@dataclass(frozen=True)
+class Work:
+    """A scene whose rasters are open.
+
+    Attributes:
+        manifest: of the plan.
+        reader: of the rasters.
+        patient: the same, patient.
+        tiling: of the map.
+        area: outside of which nothing is mapped, if one is given.
+        mosaic: of the maps.
+        batch: tiles predicted at a time.
+        options: how it is mapped.
+        settings: what the maps depend on; see `settings_of`.
+    """
+
+    manifest: Manifest
+    reader: SceneReader
+    patient: PatientReader
+    tiling: Tiling
+    area: Area | None
+    mosaic: Mosaic
+    batch: int
+    options: MapOptions
+    settings: dict[str, str]
+
+
+@contextmanager
+def open_work(
+    planned: Planned, scene: Scene, out: Path, options: MapOptions, *, report: Callable[[str], None]
+) -> Iterator[Work]:
+    """Open the rasters of a scene and lay out its tiles.
+
+    Args:
+        planned: what is to predict.
+        scene: which rasters.
+        out: folder of the maps.
+        options: how it is mapped.
+        report: is told how the rasters are understood.
+
+    Raises:
+        RasterError: a raster is missing, unreadable, elsewhere or not what the plan takes.
+    """
+    manifest = planned.manifest
+    batch = options.batch_of(manifest.base_px)
+    halo_px = default_halo_px(manifest.base_px) if options.halo_px is None else options.halo_px
+    scene = scene.absolute()
+    files = {path: FileState.of(path) for path in files_of(scene)}
+    with (
+        rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES),
+        SceneReader(manifest, scene, allow_ungeoreferenced=options.allow_ungeoreferenced) as reader,
+    ):
+        for sentence in reader.messages:
+            report(sentence)
+        tiling = Tiling(reader.grid.shape_yx, tile_px=manifest.base_px, halo_px=halo_px)
+        area = Area(options.area, grid=reader.grid) if options.area is not None else None
+        mosaic = Mosaic(
+            out,
+            stem=scene.inputs[manifest.base].path.stem,
+            manifest=manifest,
+            plan_hash=planned.plan_hash,
+            grid=reader.grid,
+            confidence=options.confidence,
+            probabilities=options.probabilities,
+        )
+        settings = settings_of(
+            plan=planned.plan_hash,
+            device=planned.device,
+            precision=planned.precision,
+            scene=scene,
+            files=files,
+            grid=reader.grid,
+            tiling=tiling,
+            maps=mosaic.bands,
+            area=area.content if area else None,
+        )
+        patient = PatientReader(reader, [*files.values()])
+        yield Work(manifest, reader, patient, tiling, area, mosaic, batch, options, settings)
