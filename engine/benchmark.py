@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from .agreement import relative_error
+from .backends.openvino_core import openvino_core
 from .check import check_tiles_of
+from .cores import usable_cores
 from .engine import Engine
 from .flairhub import dates_key
 from .plan.manifest import Manifest
+from .power import power_meter
 
 __all__ = ["Latency", "Measured", "TaskAgreement", "measure", "tiles_for"]
 
@@ -64,6 +67,9 @@ class Measured:
         tile: one tile with all modalities, from raw numbers to maps.
         primed: the base modality alone, after the others were primed; None where there are no others.
         tiles_per_s: tiles at a time -> throughput.
+        stages_ms: stage -> milliseconds of one tile, on average; empty where the device does not tell them apart.
+        watts: drawn while tiles were predicted, on average; None where nothing tells.
+        power_source: what told.
         resident_bytes: the most memory that the process held.
         agreement: by task.
         machine: processor and system.
@@ -77,6 +83,9 @@ class Measured:
     tile: Latency
     primed: Latency | None
     tiles_per_s: Mapping[int, float]
+    stages_ms: Mapping[str, float]
+    watts: float | None
+    power_source: str | None
     resident_bytes: int
     agreement: tuple[TaskAgreement, ...]
     machine: str
@@ -139,7 +148,12 @@ def measure(
         logits = engine.predict(tile, logits=True).logits
         first_s = time.perf_counter() - start
         say(f"timing {rounds} rounds")
-        latency = _latency(lambda: engine.predict(tile), rounds)
+        engine.predict(tile)
+        before = dict(engine.seconds)
+        with power_meter(gpu=engine.device != "cpu") as power:
+            latency = _latency(lambda: engine.predict(tile), rounds)
+        calls = rounds + _WARM_UP
+        stages = {name: _MS * (spent - before[name]) / calls for name, spent in engine.seconds.items()}
         primed = _primed(engine, rounds)
         throughput = {}
         for batch in batches:
@@ -155,6 +169,9 @@ def measure(
             tile=latency,
             primed=primed,
             tiles_per_s=throughput,
+            stages_ms=stages,
+            watts=power.watts if power else None,
+            power_source=power.source if power else None,
             resident_bytes=_resident_bytes(),
             agreement=(),
             machine=_machine(),
@@ -205,4 +222,7 @@ def _resident_bytes() -> int:
 
 
 def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
+    return (
+        f"{name}, {usable_cores()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    )

@@ -98,6 +98,11 @@ class Engine:
         """What runs, where and why, a line each."""
         return self._backend.reasons
 
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Stage -> seconds that it has taken in all predictions so far; empty where the device does not tell."""
+        return self._backend.seconds
+
     def predict(
         self,
         tiles: Mapping[str, Any],

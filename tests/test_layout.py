@@ -44,6 +44,7 @@ OPTIONAL = {
     "engine/backends/cuda/": {"pycuda"},
     "engine/rasters/": {"pyogrio", "shapely"},
     "engine/cluster/": {"distributed", "dask_jobqueue"},
+    "engine/benchmark_picture.py": {"matplotlib"},
 }
 
 # Tools take folders of these names for products: pytest, for one, collects no test below them, and says nothing.

@@ -6,7 +6,7 @@ the way from tiles to maps into steps is its own business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from ..prediction import Prediction
@@ -49,6 +49,11 @@ class Backend(Protocol):
     @property
     def reasons(self) -> tuple[str, ...]:
         """What runs, where and why, a line each."""
+        ...
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Stage -> seconds that it has taken so far; empty where the stages cannot be told apart."""
         ...
 
     def predict(

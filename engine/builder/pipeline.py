@@ -20,6 +20,7 @@ from ..classify import Classifier
 from ..cores import usable_cores
 from ..errors import BackendError
 from ..plan.plan import Plan
+from ..stopwatch import Stopwatch
 from ..tiles import Tile
 
 __all__ = ["Graph", "Pipeline", "Run", "TileMap"]
@@ -94,7 +95,7 @@ class Pipeline:
         self.manifest = plan.manifest
         self._segments = CpuSegments(plan, precision="float32", threads=threads)
         self.threads = self._segments.threads
-        self._steps = Steps(plan.manifest, self._segments)
+        self._steps = Steps(plan.manifest, self._segments, Stopwatch())
         self._classifier = Classifier(plan.manifest, grid="label", threads=self.threads)
 
     def encode(self, tile: Tile, graphs: Mapping[str, Run] | None = None, *, known: Features | None = None) -> Features:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ..benchmark import Latency, Measured, measure
+from ..benchmark_picture import draw_benchmark
 from ..errors import BackendError
 from .tables import console, size, table
 
@@ -23,9 +24,21 @@ def register(app: typer.Typer) -> None:
 
 def _benchmark(
     plan: Annotated[Path, typer.Argument(help="The plan.", show_default=False)],
-    device: Annotated[list[str] | None, typer.Option(help="auto, cpu, cuda or cuda:1; may be given again.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, or a precision of the device.")] = "auto",
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="auto, cpu, cuda or cuda:1; may be given again."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="auto, or a precision of the device; may be given again. Without both options: the best device, and "
+            "the processor in its best precision and in float32."
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Of every measurement, after warming up.")] = 30,
+    png_file: Annotated[
+        Path | None, typer.Option("--png", help="Draw latency, throughput and stages here.", show_default=False)
+    ] = None,
     batch: Annotated[str, typer.Option(help="Tiles at a time, for throughput.")] = "1,4",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything that was measured here, too.", show_default=False)
@@ -37,10 +50,11 @@ def _benchmark(
         batches = tuple(int(part) for part in batch.split(","))
     except ValueError:
         raise BackendError(f"--batch is {batch!r}, expected whole numbers such as 1,4; correct it") from None
-    found = [
-        measure(plan, device=each, precision=precision, rounds=rounds, batches=batches, say=out.print)
-        for each in device or ["auto"]
-    ]
+    found: list[Measured] = []
+    for where, how in _sides(device, precision):
+        if (where, how) == ("cpu", "auto") and [each.device for each in found] == ["cpu"]:
+            continue  # auto was that
+        found.append(measure(plan, device=where, precision=how, rounds=rounds, batches=batches, say=out.print))
     for each in found:
         for line in each.reasons:
             out.print(line, highlight=False)
@@ -51,9 +65,19 @@ def _benchmark(
         "any that a network was trained on",
         highlight=False,
     )
+    if png_file is not None:
+        draw_benchmark(found, png_file)
+        out.print(f"{png_file}: latency, throughput and stages")
     if json_file is not None:
         json_file.write_text(json.dumps([each.to_json() for each in found], indent=1) + "\n", encoding="utf-8")
         out.print(f"{json_file}: everything that was measured")
+
+
+def _sides(devices: list[str] | None, precisions: list[str] | None) -> list[tuple[str, str]]:
+    """What is measured: every precision that is asked for on every device, or what a user would choose from."""
+    if devices is None and precisions is None:
+        return [("auto", "auto"), ("cpu", "auto"), ("cpu", "float32")]
+    return [(device, precision) for device in devices or ["auto"] for precision in precisions or ["auto"]]
 
 
 def _times(found: list[Measured], batches: tuple[int, ...]) -> Table:
@@ -65,6 +89,10 @@ def _times(found: list[Measured], batches: tuple[int, ...]) -> Table:
     made.add_row("a primed frame", *(_percentiles(each.primed) for each in found))
     for batch in batches:
         made.add_row(f"{batch} at a time", *(f"{each.tiles_per_s[batch]:.2f} tiles/s" for each in found))
+    for stage in dict.fromkeys(stage for each in found for stage in each.stages_ms):
+        made.add_row(f"of one tile: {stage}", *(_milliseconds(each.stages_ms.get(stage)) for each in found))
+    if any(each.watts is not None for each in found):
+        made.add_row("power", *("-" if each.watts is None else f"{each.watts:.1f} W" for each in found))
     made.add_row("memory of the process, at most", *(size(each.resident_bytes) for each in found))
     return made
 
@@ -76,6 +104,10 @@ def _agreement(found: list[Measured]) -> Table:
             error, equal = f"{task.relative_error:.1e}", f"{task.argmax_equal:.3%}"
             made.add_row(each.device, each.precision, task.task, error, equal)
     return made
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"
 
 
 def _percentiles(latency: Latency | None) -> str:

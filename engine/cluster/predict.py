@@ -15,9 +15,10 @@ from ..rasters.predict import map_scene
 from ..rasters.progress import Advance
 from ..rasters.run import Begin, Run
 from ..rasters.scene import Scene
-from ..rasters.summary import MapSummary, Stopwatch
+from ..rasters.summary import MapSummary
 from ..rasters.tiling import Tiling
 from ..rasters.work import MapOptions, Work
+from ..stopwatch import Stopwatch
 from . import worker
 from .connect import Cluster
 from .job import Job, MissingPlanError, Part, Planned

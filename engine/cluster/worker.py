@@ -22,8 +22,8 @@ from ..errors import BackendError, PlanError, UPerFuseError
 from ..plan.plan import Plan
 from ..rasters.pipeline import Pipeline
 from ..rasters.run import Journal, Outcome, differences
-from ..rasters.summary import Stopwatch
 from ..rasters.work import Work, open_work
+from ..stopwatch import Stopwatch
 from .job import Job, MissingPlanError, Part
 
 __all__ = ["describe", "host", "map_tiles", "release", "store_plan"]

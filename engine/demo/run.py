@@ -21,8 +21,8 @@ from ..plan.network import Task
 from ..prediction import VOID
 from ..rasters import MapSummary, Scene, predict_raster
 from ..rasters.mosaic import MapFiles
-from ..rasters.summary import Stopwatch
 from ..simulation import DOMAINS, SimulatedScene, simulate, write_scene
+from ..stopwatch import Stopwatch
 from .agreement import Agreement, compare
 from .picture import Row, draw_picture
 

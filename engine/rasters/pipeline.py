@@ -7,6 +7,7 @@ Every queue is bounded, so that the slowest stage sets the pace and memory stays
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 
 from ..flairhub import dates_key
 from ..plan.manifest import Manifest
+from ..stopwatch import Stopwatch
 from .files import UnreadableError
 from .mosaic import TileMap
 from .progress import Advance
 from .reader import TileInputs
 from .run import Outcome
-from .summary import Stopwatch
 from .tiling import Tiling
 from .work import Planned, Work
 
@@ -46,6 +47,11 @@ class Maps(Protocol):
 
 class Predictor(Planned, Protocol):
     """What maps tiles: an `Engine`."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Stage -> seconds that it has taken so far, if that is known."""
+        ...
 
     def predict(
         self,
@@ -152,11 +158,19 @@ class Pipeline:
     def _map_batch(self, tiles: list[_Tile]) -> None:
         with self._watch.stage("stack"):
             batch, voids = _stacked([tile.inputs for tile in tiles], self._engine.manifest)
-        with self._watch.stage("predict"):
-            maps = self._engine.predict(batch, voids=voids, logits=self._work.options.probabilities, grid="base")
+        maps = self._predict(batch, voids)
         with self._watch.stage("cut"):
             for index, tile in enumerate(tiles):
                 self._keep(Outcome(tile.number, "mapped", tile.inputs.remarks, self._cut(maps, index, tile.inputs)))
+
+    def _predict(self, batch: Mapping[str, Any], voids: Mapping[str, Any]) -> Maps:
+        before = dict(self._engine.seconds)
+        start = time.perf_counter()
+        maps = self._engine.predict(batch, voids=voids, logits=self._work.options.probabilities, grid="base")
+        spent = time.perf_counter() - start
+        stages = {name: seconds - before.get(name, 0.0) for name, seconds in self._engine.seconds.items()}
+        self._watch.add({**stages, "predict": spent - sum(stages.values())})
+        return maps
 
     def _cut(self, maps: Maps, index: int, inputs: TileInputs) -> dict[str, NDArray[np.uint8]]:
         """The cores of all maps of one tile of a batch."""

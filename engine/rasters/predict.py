@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..stopwatch import Stopwatch
 from .mosaic import Mosaic
 from .pipeline import Pipeline, Predictor, remaining
 from .progress import Advance, progress_bar
 from .run import Begin, Run
 from .scene import Scene
-from .summary import MapSummary, Stopwatch, Tally
+from .summary import MapSummary, Tally
 from .tiling import Tiling
 from .work import MapOptions, Planned, Work, open_work
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +17,7 @@ from .mosaic import MapFiles
 from .run import Outcome
 from .tiling import TilePlace
 
-__all__ = ["MapSummary", "Stopwatch", "Tally"]
+__all__ = ["MapSummary", "Tally"]
 
 _HECTARE_M2 = 10_000.0
 _LISTED = 10
@@ -38,9 +36,9 @@ class MapSummary:
         void_fraction: void share of the map's pixels, 0 to 1.
         unreadable: tiles that were left void because they could not be read, and why.
         messages: all that was said of the rasters and of the tiles.
-        seconds: stage -> seconds that it was busy: "read" and "keep" in threads of their own, "stack", "predict" and
-            "cut" one after the other, "publish" when all of that is over; "mapping" is the wall-clock time of all but
-            the last.
+        seconds: stage -> seconds that it was busy: "read" and "keep" in threads of their own; "stack", the engine's
+            stages (or "predict" where it does not tell them apart) and "cut" one after the other; "publish" when all
+            of that is over. "mapping" is the wall-clock time of all but the last.
     """
 
     files: Mapping[str, MapFiles]
@@ -62,27 +60,6 @@ class MapSummary:
             return words
         shares = ", ".join(f"{stage} {seconds / mapping:.0%}" for stage, seconds in busy.items())
         return f"{words}; busy: {shares}; {max(busy, key=lambda stage: busy[stage])} sets the pace"
-
-
-class Stopwatch:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def add(self, seconds: Mapping[str, float]) -> None:
-        """Count what somebody else has timed."""
-        for name, spent in seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time within the context to `name`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 class Tally:

@@ -1,16 +1,20 @@
 """`uperfuse benchmark` and `uperfuse doctor` on a machine without a GPU."""
 
 import json
+import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
-from uperfuse.engine import BackendError, Engine, Plan, doctor
+from uperfuse.engine import BackendError, Engine, Plan, benchmark, doctor
 from uperfuse.engine.benchmark import measure, tiles_for
 from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.cli import app
 from uperfuse.engine.doctor import examine, examine_plan
+from uperfuse.engine.power import Power
 
 
 def run(*arguments):
@@ -25,6 +29,10 @@ def test_what_is_measured_hangs_together(plans):
     assert found.primed.p50_ms < found.tile.p50_ms  # three of four encoders are known
     assert set(found.tiles_per_s) == {1, 2}
     assert found.resident_bytes > 50e6
+    assert set(found.stages_ms) == {"prepare", "encode", "fuse", "decode", "classify"}
+    assert sum(found.stages_ms.values()) < 1.5 * found.tile.p99_ms
+    assert found.stages_ms["encode"] > found.stages_ms["fuse"] > 0
+    assert (found.watts is None) == (found.power_source is None)
     for task in found.agreement:  # the truth is the same back end
         assert task.relative_error == 0
         assert task.argmax_equal == 1
@@ -55,6 +63,38 @@ def test_the_command_writes_what_it_shows(plans, tmp_path):
     assert f"{measured['tile']['p50_ms']:.1f}, " in done.output
     assert f"{measured['tiles_per_s']['2']:.2f} tiles/s" in done.output
     assert "cpu, " + measured["precision"] in done.output
+
+
+def test_without_options_it_measures_what_there_is_to_choose_from(plans, tmp_path):
+    out, png = tmp_path / "times.json", tmp_path / "times.png"
+    done = run("benchmark", plans("all")[0], "--rounds", 3, "--batch", "1,2", "--json", out, "--png", png)
+    assert done.exit_code == 0, done.output
+    sides = [(each["device"], each["precision"]) for each in json.loads(out.read_text())]
+    assert sides[-1] == ("cpu", "float32")
+    assert len({*sides}) == len(sides) <= 2
+    assert "of one tile: encode" in done.output
+    with Image.open(png) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (1440, 504)
+        assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+
+
+def test_watts_are_those_that_the_machine_tells(plans, monkeypatch):
+    @contextmanager
+    def metered(*, gpu):
+        assert not gpu
+        yield Power("a meter", [10.0, 12.0])
+
+    monkeypatch.setattr(benchmark, "power_meter", metered)
+    found = measure(plans("aerial")[0], device="cpu", rounds=3, batches=(1,))
+    assert (found.watts, found.power_source) == (11.0, "a meter")
+
+
+def test_a_picture_without_matplotlib_is_refused(plans, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = run("benchmark", plans("aerial")[0], "--device", "cpu", "--rounds", 3, "--png", tmp_path / "times.png")
+    assert isinstance(done.exception, BackendError)
+    assert "install uperfuse[plot]" in str(done.exception)
 
 
 def test_a_device_that_is_not_there_is_refused(plans):

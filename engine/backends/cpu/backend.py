@@ -10,6 +10,7 @@ from ...errors import BackendError
 from ...plan.plan import Plan
 from ...prediction import Prediction
 from ...series import date_bucket
+from ...stopwatch import Stopwatch
 from ...tiles import Tile
 from ..base import Grid, Residence
 from .segments import CpuSegments
@@ -54,9 +55,15 @@ class CpuBackend:
         self.precision = self._segments.precision
         self.threads = self._segments.threads
         self.reasons = (*self._segments.reasons, *why)
-        self._steps = Steps(plan.manifest, self._segments)
+        self._watch = Stopwatch()
+        self._steps = Steps(plan.manifest, self._segments, self._watch)
         grids: tuple[Grid, ...] = ("label", "base")
         self._classifiers = {grid: Classifier(plan.manifest, grid=grid, threads=self.threads) for grid in grids}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """See `Backend.seconds`."""
+        return dict(self._watch.seconds)
 
     def predict(
         self, tiles: Sequence[Tile], *, known: CpuKnown | None, logits: bool, grid: Grid, residence: Residence = "host"
@@ -72,7 +79,8 @@ class CpuBackend:
                 fused = self._steps.fuse(session, self._steps.encode(session, tile, known=features))
                 for task in self._manifest.tasks:
                     quarter = self._steps.decode(session, fused, task=task.name)
-                    classifier.write(maps, index, quarter, task=task.name, void=fused.void)
+                    with self._watch.stage("classify"):
+                        classifier.write(maps, index, quarter, task=task.name, void=fused.void)
         return maps
 
     def prime(self, tiles: Sequence[Tile]) -> CpuKnown:

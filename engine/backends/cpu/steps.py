@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...plan.manifest import Manifest
+from ...plan.network import Modality
 from ...prepare import prepare_image, prepare_series
-from ...tiles import ImageTile, Tile
+from ...stopwatch import Stopwatch
+from ...tiles import ImageTile, SeriesTile, Tile
 from .segments import CpuSegments, CpuSession, Pyramid
 
 __all__ = ["Features", "Steps"]
@@ -39,9 +41,10 @@ class Features:
 class Steps:
     """The steps of a plan on the processor."""
 
-    def __init__(self, manifest: Manifest, segments: CpuSegments) -> None:
+    def __init__(self, manifest: Manifest, segments: CpuSegments, watch: Stopwatch) -> None:
         self._manifest = manifest
         self._segments = segments
+        self._watch = watch
         self._others = tuple(m.name for m in manifest.modalities if m.name != manifest.base)
 
     def encode(self, session: CpuSession, tile: Tile, *, known: Features | None = None) -> Features:
@@ -55,18 +58,24 @@ class Steps:
             if modality.name not in tile:
                 continue
             record = tile[modality.name]
-            if isinstance(record, ImageTile):
-                pyramids[modality.name] = session.encode_image(
-                    modality.name, prepare_image(record, modality, threads=self._segments.threads)
-                )
-            else:
-                pyramids[modality.name] = session.encode_series(modality.name, *prepare_series(record, modality))
+            pyramids[modality.name] = self._encoded(session, record, modality)
         base = tile.get(self._manifest.base)
         void = base.void if isinstance(base, ImageTile) else None
         if void is None and known:
             void = known.void
         rest_known = known is not None and not any(name in tile for name in self._others)
         return Features(pyramids, known.rest if known and rest_known else None, void)
+
+    def _encoded(self, session: CpuSession, record: ImageTile | SeriesTile, modality: Modality) -> Pyramid:
+        if isinstance(record, ImageTile):
+            with self._watch.stage("prepare"):
+                image = prepare_image(record, modality, threads=self._segments.threads)
+            with self._watch.stage("encode"):
+                return session.encode_image(modality.name, image)
+        with self._watch.stage("prepare"):
+            series = prepare_series(record, modality)
+        with self._watch.stage("encode"):
+            return session.encode_series(modality.name, *series)
 
     def fuse(self, session: CpuSession, features: Features) -> Features:
         """Features with the sum of all modalities but the base; those that are absent count with their stand-in."""
@@ -75,13 +84,15 @@ class Steps:
         if not self._others:
             return Features(features.pyramids, (), features.void)
         ordered = {name: self._pyramid(features, name) for name in self._others}
-        return Features(features.pyramids, session.fuse(ordered), features.void)
+        with self._watch.stage("fuse"):
+            return Features(features.pyramids, session.fuse(ordered), features.void)
 
     def decode(self, session: CpuSession, features: Features, *, task: str) -> NDArray[np.float32]:
         """Logits [K, Y, X] of `task` at the decoder's own size; takes fused features."""
         assert features.rest is not None, "decode takes features that went through fuse"
         base = self._pyramid(features, self._manifest.base)
-        logits: NDArray[np.float32] = session.decode(task, base, features.rest)[0]
+        with self._watch.stage("decode"):
+            logits: NDArray[np.float32] = session.decode(task, base, features.rest)[0]
         return logits
 
     def keep(self, session: CpuSession, features: Features) -> Features:

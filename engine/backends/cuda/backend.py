@@ -57,6 +57,11 @@ class CudaBackend:
         self.threads = 1
 
     @property
+    def seconds(self) -> dict[str, float]:
+        """See `Backend.seconds`; a graph is one launch, and does not tell its stages apart."""
+        return {}
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         """What runs, where and why, a line each."""
         session = self._resources.session

@@ -115,6 +115,7 @@ class FormulaEngine:
     keep_calls: bool = True
     device: str = "cpu"
     precision: str = "float32"
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def predict(
         self,
