@@ -13,8 +13,9 @@ from .errors import BackendError
 
 __all__ = ["draw_benchmark"]
 
-_SIZE_IN = (12.0, 4.2)
+_SIZE_IN = (12.0, 4.8)
 _DPI = 120
+_BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3, "frameon": False}
 
 
 def draw_benchmark(found: Sequence[Measured], path: Path) -> None:
@@ -61,7 +62,7 @@ def _draw_latency(axes: Any, found: Sequence[Measured]) -> None:
             axes.bar(at, middle, 0.36, yerr=[[0.0] * len(known), above], label=label, capsize=3)
     axes.set_xticks(places, _names(found))
     axes.set(title="latency, median to 99 %", ylabel="ms", ylim=(0, None))
-    axes.legend()
+    axes.legend(**_BELOW)
 
 
 def _draw_throughput(axes: Any, found: Sequence[Measured]) -> None:
@@ -72,8 +73,9 @@ def _draw_throughput(axes: Any, found: Sequence[Measured]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({batch for each in found for batch in each.tiles_per_s}))
     axes.get_xaxis().set_major_formatter("{x:g}")
-    axes.set(title="throughput", xlabel="tiles at a time", ylabel="tiles/s", ylim=(0, None))
-    axes.legend()
+    highest = max(rate for each in found for rate in each.tiles_per_s.values())
+    axes.set(title="throughput", xlabel="tiles at a time", ylabel="tiles/s", ylim=(0, 1.1 * highest))
+    axes.legend(**_BELOW)
 
 
 def _draw_stages(axes: Any, found: Sequence[Measured]) -> None:
@@ -86,4 +88,4 @@ def _draw_stages(axes: Any, found: Sequence[Measured]) -> None:
     axes.set_xticks(places, _names(found))
     axes.set(title="one tile, by stage", ylabel="ms", ylim=(0, None))
     if below.any():
-        axes.legend()
+        axes.legend(**_BELOW)

@@ -75,7 +75,7 @@ def test_without_options_it_measures_what_there_is_to_choose_from(plans, tmp_pat
     assert "of one tile: encode" in done.output
     with Image.open(png) as picture:
         assert picture.format == "PNG"
-        assert picture.size == (1440, 504)
+        assert picture.size == (1440, 576)
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 
