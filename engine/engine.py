@@ -48,6 +48,7 @@ class Engine:
         precision: str = "auto",
         threads: int | None = None,
         trust: TrustLevel = "local",
+        prime_cache: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """Open a plan, check every byte that will be used, and compile it.
 
@@ -60,6 +61,8 @@ class Engine:
             threads: processor threads; None takes all that this process may use.
             trust: whose prebuilt engines may run, for they are native code: "local" of those whose keys are in the
                 keyring and of this machine, "any", "none". What may not run is built anew from the plan's graphs.
+            prime_cache: folder in which encoded series are kept and looked for, on a processor; maps are the same with
+                it and without it.
 
         Raises:
             PlanError: the file breaks a rule of the format.
@@ -67,7 +70,15 @@ class Engine:
         """
         plan = Plan.open(Path(path))
         try:
-            return cls(plan, select_backend(plan, device=device, precision=precision, threads=threads, trust=trust))
+            backend = select_backend(
+                plan,
+                device=device,
+                precision=precision,
+                threads=threads,
+                trust=trust,
+                prime_cache=None if prime_cache is None else Path(prime_cache),
+            )
+            return cls(plan, backend)
         except BaseException:  # Ctrl-C during a long compilation, too
             plan.close()
             raise

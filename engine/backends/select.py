@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..errors import BackendError
 from ..plan.plan import Plan
@@ -15,7 +16,15 @@ __all__ = ["select_backend"]
 _ON_GPU_ALONE = ("fp16", "fp8")
 
 
-def select_backend(plan: Plan, *, device: str, precision: str, threads: int | None, trust: TrustLevel) -> Backend:
+def select_backend(
+    plan: Plan,
+    *,
+    device: str,
+    precision: str,
+    threads: int | None,
+    trust: TrustLevel,
+    prime_cache: Path | None = None,
+) -> Backend:
     """Compile a plan for a device.
 
     Args:
@@ -24,17 +33,23 @@ def select_backend(plan: Plan, *, device: str, precision: str, threads: int | No
         precision: "auto", or a precision of the device.
         threads: processor threads; None takes all that this process may use.
         trust: whose prebuilt engines may run.
+        prime_cache: folder of series that were encoded before; processors alone have it.
 
     Raises:
         BackendError: the device or precision cannot serve; it is refused, never swapped.
     """
     if device == "cpu":
-        return _on_processor(plan, precision=precision, threads=threads)
+        return _on_processor(plan, precision=precision, threads=threads, prime_cache=prime_cache)
     asked = re.fullmatch(r"cuda(?::(\d{1,3}))?", device)
+    if asked and prime_cache is not None:
+        raise BackendError(f"what is primed is kept on processors alone, not on {device}; leave the folder out")
     if asked:
         return _on_gpu(plan, ordinal=int(asked[1] or 0), precision=precision, trust=trust)
     if device != "auto":
         raise BackendError(f"device is {device!r}, expected auto, cpu, cuda or cuda:1; name one of them")
+    if prime_cache is not None:
+        why = ("no GPU is looked for: what is primed is kept on processors alone",)
+        return _on_processor(plan, precision=precision, threads=threads, prime_cache=prime_cache, why=why)
     return _best(plan, precision=precision, threads=threads, trust=trust)
 
 
@@ -52,11 +67,18 @@ def _best(plan: Plan, *, precision: str, threads: int | None, trust: TrustLevel)
     return _on_processor(plan, precision=precision, threads=threads, why=(why,))
 
 
-def _on_processor(plan: Plan, *, precision: str, threads: int | None, why: tuple[str, ...] = ()) -> Backend:
+def _on_processor(
+    plan: Plan,
+    *,
+    precision: str,
+    threads: int | None,
+    prime_cache: Path | None = None,
+    why: tuple[str, ...] = (),
+) -> Backend:
     # OpenVINO takes half a second to import: not until it is needed
     from .cpu import CpuBackend
 
-    return CpuBackend(plan, precision=precision, threads=threads, why=why)
+    return CpuBackend(plan, precision=precision, threads=threads, prime_cache=prime_cache, why=why)
 
 
 def _on_gpu(plan: Plan, *, ordinal: int, precision: str, trust: TrustLevel) -> Backend:

@@ -64,6 +64,10 @@ def _predict(
     halo_px: Annotated[
         int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
     ] = None,
+    prime_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder in which encoded series are kept and looked for; the map is the same without it."),
+    ] = None,
     area: Annotated[
         Path | None,
         typer.Option("--aoi", help="Vector file of polygons; the rest of the map is void and is not computed."),
@@ -105,13 +109,14 @@ def _predict(
         return map_with(what, out, options, overwrite=overwrite, begin=begin, progress=not quiet, report=say)
 
     if cluster is None:
-        with Engine.load(plan, device=device, precision=precision, threads=threads) as engine:
+        with Engine.load(plan, device=device, precision=precision, threads=threads, prime_cache=prime_cache) as engine:
             say(engine.describe())
             summary = run(partial(map_with_engine, engine))
     else:
         with open_cluster(cluster, threads=threads) as connected:
             say(f"workers: {connected.dashboard}")
-            summary = run(partial(predict_on_cluster, connected, plan, device=device, precision=precision))
+            with_cluster = partial(predict_on_cluster, connected, plan, prime_cache=prime_cache)
+            summary = run(partial(with_cluster, device=device, precision=precision))
     _print_summary(summary, console)
 
 

@@ -40,6 +40,7 @@ def predict_on_cluster(
     *,
     device: str = "auto",
     precision: str = "auto",
+    prime_cache: Path | None = None,
     overwrite: bool = False,
     begin: Begin = "new",
     progress: bool = True,
@@ -58,6 +59,7 @@ def predict_on_cluster(
         options: how they are mapped.
         device: for `Engine.load` of every worker.
         precision: for `Engine.load` of every worker.
+        prime_cache: for `Engine.load` of every worker; a folder that all of them see.
         overwrite: replace maps that exist.
         begin: what to do where an interrupted run is kept.
         progress: show a progress bar where standard error is a terminal.
@@ -79,6 +81,7 @@ def predict_on_cluster(
         device=device,
         precision=precision,
         threads=cluster.threads,
+        prime_cache=prime_cache.absolute() if prime_cache else None,
         scene=scene.absolute(),
         out=out.absolute(),
         options=options,

@@ -115,7 +115,13 @@ class _Session:
         with ExitStack() as opened:
             path = _plan_path(job)
             self.engine = opened.enter_context(
-                Engine.load(path, device=job.device, precision=job.precision, threads=job.threads)
+                Engine.load(
+                    path,
+                    device=job.device,
+                    precision=job.precision,
+                    threads=job.threads,
+                    prime_cache=job.prime_cache,
+                )
             )
             self.work: Work = opened.enter_context(
                 open_work(self.engine, job.scene, job.out, job.options, report=_unheard)

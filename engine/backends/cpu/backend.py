@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...classify import Classifier
 from ...errors import BackendError
@@ -14,6 +15,7 @@ from ...stopwatch import Stopwatch
 from ...tiles import Tile
 from ..base import Grid, Residence
 from .segments import CpuSegments
+from .series_store import SeriesStore
 from .steps import Features, Steps
 
 __all__ = ["CpuBackend", "CpuKnown"]
@@ -40,6 +42,7 @@ class CpuBackend:
         precision: "auto" (int8 where the plan has that form, else bf16 where the processor has it), "float32", "bf16"
             or "int8".
         threads: processor threads; None takes all that this process may use.
+        prime_cache: folder of series that were encoded before; see `SeriesStore`.
         why: lines that say why it is the processor.
 
     Raises:
@@ -49,14 +52,23 @@ class CpuBackend:
 
     device = "cpu"
 
-    def __init__(self, plan: Plan, *, precision: str, threads: int | None, why: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        precision: str,
+        threads: int | None,
+        prime_cache: Path | None = None,
+        why: tuple[str, ...] = (),
+    ) -> None:
         self._manifest = plan.manifest
         self._segments = CpuSegments(plan, precision=precision, threads=threads)
         self.precision = self._segments.precision
         self.threads = self._segments.threads
         self.reasons = (*self._segments.reasons, *why)
         self._watch = Stopwatch()
-        self._steps = Steps(plan.manifest, self._segments, self._watch)
+        store = SeriesStore(prime_cache, plan.manifest) if prime_cache is not None else None
+        self._steps = Steps(plan.manifest, self._segments, self._watch, store)
         grids: tuple[Grid, ...] = ("label", "base")
         self._classifiers = {grid: Classifier(plan.manifest, grid=grid, threads=self.threads) for grid in grids}
 

@@ -19,6 +19,7 @@ from ...prepare import prepare_image, prepare_series
 from ...stopwatch import Stopwatch
 from ...tiles import ImageTile, SeriesTile, Tile
 from .segments import CpuSegments, CpuSession, Pyramid
+from .series_store import SeriesStore
 
 __all__ = ["Features", "Steps"]
 
@@ -39,12 +40,22 @@ class Features:
 
 
 class Steps:
-    """The steps of a plan on the processor."""
+    """The steps of a plan on the processor.
 
-    def __init__(self, manifest: Manifest, segments: CpuSegments, watch: Stopwatch) -> None:
+    Args:
+        manifest: of the plan.
+        segments: of the plan.
+        watch: times the steps.
+        store: of series that were encoded before.
+    """
+
+    def __init__(
+        self, manifest: Manifest, segments: CpuSegments, watch: Stopwatch, store: SeriesStore | None = None
+    ) -> None:
         self._manifest = manifest
         self._segments = segments
         self._watch = watch
+        self._store = store
         self._others = tuple(m.name for m in manifest.modalities if m.name != manifest.base)
 
     def encode(self, session: CpuSession, tile: Tile, *, known: Features | None = None) -> Features:
@@ -72,6 +83,18 @@ class Steps:
                 image = prepare_image(record, modality, threads=self._segments.threads)
             with self._watch.stage("encode"):
                 return session.encode_image(modality.name, image)
+        if self._store is None:
+            return self._encoded_series(session, record, modality)
+        with self._watch.stage("look up"):
+            key = self._store.key(modality.name, record)
+            found = self._store.get(key)
+        if found is None:
+            found = self._encoded_series(session, record, modality)
+            with self._watch.stage("look up"):
+                self._store.put(key, found)
+        return found
+
+    def _encoded_series(self, session: CpuSession, record: SeriesTile, modality: Modality) -> Pyramid:
         with self._watch.stage("prepare"):
             series = prepare_series(record, modality)
         with self._watch.stage("encode"):

@@ -70,9 +70,11 @@ def test_options_reach_the_engine_and_the_map(engine: LoadedEngine, tmp_path: Pa
     result = run(
         *("land.plan", "--input", f"AERIAL_RGBI={path}", "--bands", "AERIAL_RGBI=NIR,G,B,R", "-o", tmp_path / "maps"),
         *("--halo", RADIUS_PX, "--device", "cpu", "--precision", "float32", "--threads", 2),
+        *("--prime-cache", tmp_path),
         *("--probabilities", "--no-confidence"),
     )
-    assert engine.asked == {"path": Path("land.plan"), "device": "cpu", "precision": "float32", "threads": 2}
+    asked = {"device": "cpu", "precision": "float32", "threads": 2, "prime_cache": tmp_path}
+    assert engine.asked == {"path": Path("land.plan"), **asked}
     files = {file.name for file in (tmp_path / "maps").iterdir()}
     assert files == {f"ortho_LAND{end}" for end in (".tif", ".qml", ".tif.aux.xml", "_probabilities.tif")}
     labels = read_raster(tmp_path / "maps/ortho_LAND.tif")[0]
