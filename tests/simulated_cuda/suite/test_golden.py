@@ -13,7 +13,6 @@ from uperfuse.engine.agreement import relative_error
 
 CASES = {
     "lc-a_convnextv2-tiny": "one image",
-    "lc-f_swin-tiny": "an image and three series",
     "lc-all_swin-tiny": "all seven modalities",
     "lc-g_utae": "one series",
     "lc-h_utae": "series alone, averaged",

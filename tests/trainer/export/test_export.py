@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from tests.golden import checkpoint, raw, recipe
+from tests.golden import plan as golden_plan
 from uperfuse.engine import CheckpointError, Engine, Plan
 from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.check import check_tiles_of
@@ -26,17 +27,27 @@ from uperfuse.trainer.network import BackboneSpec, ImageSpec, NetworkSpec, Serie
 RGB = ExportConfig.model_validate({"modalities": {"AERIAL_RGBI": {"bands": ["R", "G", "B"]}}})
 
 
-@pytest.mark.parametrize("case", ["lc-g_utae", "lpis-i_swin-tiny", "multitask-lc-lpis_swin-tiny"])
-def test_a_plan_gives_the_reference_numbers(shared, tmp_path, case):
+def test_a_checkpoint_and_its_configuration_give_the_plan(shared, tmp_path):
+    case = "lc-g_utae"
     description = checkpoint(shared, case, tmp_path / "weights.safetensors")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw(description)))
     report = export_checkpoint(
-        tmp_path / "weights.safetensors", out=tmp_path / "golden.plan", config=tmp_path / "config.yaml"
+        tmp_path / "weights.safetensors", out=tmp_path / f"{case}.plan", config=tmp_path / "config.yaml"
     )
-    _, expected = recipe(shared).load(case)
+    with Plan.open(tmp_path / f"{case}.plan") as plan:
+        assert plan.hash == report.plan_hash
+        check_reference_numbers(shared, case, tmp_path / f"{case}.plan")
+
+
+@pytest.mark.parametrize("case", ["lpis-i_swin-tiny", "multitask-lc-lpis_swin-tiny"])
+def test_a_plan_gives_the_reference_numbers(shared, case):
+    check_reference_numbers(shared, case, golden_plan(shared, case))
+
+
+def check_reference_numbers(shared, case, path):
+    description, expected = recipe(shared).load(case)
     inputs = recipe(shared).inputs(description)
-    with Engine.load(tmp_path / "golden.plan", precision="float32") as engine:
-        assert engine.plan_hash == report.plan_hash
+    with Engine.load(path, precision="float32") as engine:
         got = engine.predict(inputs, logits=True)
     for task in description["tasks"]:
         labels = next(value for key, value in expected.items() if task in key and value.dtype == np.uint8)
