@@ -114,12 +114,12 @@ def draw(found: Sequence[Agreement], path: Path, *, tile_px: int) -> None:
         line = [each for each in found if (each.place, each.task) == (place, task)]
         axes.plot(
             [each.halo_px for each in line],
-            [max(100 * (1 - each.equal), 1e-4) for each in line],
+            [100 * (1 - each.equal) for each in line],
             marker="o",
             label=f"{place}, {task}",
         )
     axes.axvline(tile_px / 8, color="grey", linestyle=":", label="default")
-    axes.set_yscale("log")
+    axes.set_ylim(0, None)
     axes.set(xlabel="rim (px)", ylabel=f"pixels of another class than with {REFERENCE_PX} px (%)")
     axes.legend(fontsize=8)
     figure.savefig(path)
