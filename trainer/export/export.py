@@ -28,6 +28,7 @@ from .check import MAX_RELATIVE_ERROR, MIN_ARGMAX_EQUAL, Sample, compare, real_s
 from .config import ExportConfig
 from .describe import DescribedNetwork, describe_network
 from .graph import Graph, export_graph
+from .rewrite import rewritten
 from .segments import segments_of
 from .sizes import tile_sides
 
@@ -129,7 +130,7 @@ def export_network(
         network.set_tile(image.name, (tiles_px[image.name],) * 2)
     for segment in segments_of(network, tiles_px=tiles_px):
         say(f"exporting {segment.name}")
-        graphs.append(export_graph(segment))
+        graphs.append(export_graph(rewritten(segment)))
     manifest = _manifest(network, graphs, described, name=name, provenance=provenance)
     members: dict[str, bytes] = {f"segments/{_file(graph.name)}": graph.data for graph in graphs}
     real = real_samples(scene, manifest, most=_REAL_TILES) if scene is not None else []

@@ -91,13 +91,18 @@ class _StandIn(nn.Module):
 
 
 class _Decoder(nn.Module):
+    """A task's decoder alone, so that a segment's module holds nothing of the rest of the network."""
+
     def __init__(self, network: UPerFuse, task: str) -> None:
         super().__init__()
-        self.network = network
-        self.task = task
+        self.pyramid = bool(network.spec.images)
+        # see `UPerFuse.decode`
+        used = self.pyramid or len(network.spec.tasks) > 1
+        self.decoder = network.main_decoders[task] if used else nn.Identity()
 
     def forward(self, *pyramid: Tensor) -> Tensor:
-        return self.network.decode(self.task, list(pyramid))
+        logits: Tensor = self.decoder(pyramid if self.pyramid else pyramid[0])
+        return logits
 
 
 def segments_of(network: UPerFuse, *, tiles_px: dict[str, int]) -> Iterator[SegmentModule]:

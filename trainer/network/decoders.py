@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ...kernels.pyramid_fusion import resize
 from .spec import LEVELS, NetworkSpec
 
-__all__ = ["SegmentationDecoder"]
+__all__ = ["SegmentationDecoder", "UPerNet"]
 
 _POOLS = (1, 2, 3, 6)
 
@@ -40,7 +40,7 @@ class _Model(nn.Module):
     def __init__(self, spec: NetworkSpec, *, dims: tuple[int, ...], classes: int) -> None:
         super().__init__()
         if spec.decoder == "upernet":
-            self.decoder: nn.Module = _UPerNet(dims, pyramid=spec.pyramid_channels, last=spec.segmentation_channels)
+            self.decoder: nn.Module = UPerNet(dims, pyramid=spec.pyramid_channels, last=spec.segmentation_channels)
             head = nn.Conv2d(spec.segmentation_channels, classes, 1)
         else:
             self.decoder = _UNet(dims, spec.unet_channels)
@@ -87,8 +87,14 @@ class _Lateral(nn.Module):
         return out
 
 
-class _UPerNet(nn.Module):
-    """Pyramid pooling, top-down additions, and one convolution over everything at 1/4."""
+class UPerNet(nn.Module):
+    """Pyramid pooling, top-down additions, and one convolution over everything at 1/4.
+
+    Args:
+        dims: channels of the pyramid, finest map first.
+        pyramid: channels of every map inside.
+        last: channels of the result.
+    """
 
     def __init__(self, dims: tuple[int, ...], *, pyramid: int, last: int) -> None:
         super().__init__()
@@ -99,14 +105,20 @@ class _UPerNet(nn.Module):
         self.fpn_bottleneck = _conv((LEVELS + 1) * pyramid, last, 3)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
-        maps = [self.psp(pyramid[-1])]
-        for stage, skip in zip(self.fpn_stages, reversed(pyramid[:-1]), strict=False):
-            maps.append(resize(maps[-1], size=_size(skip)) + stage(skip))
-        maps.append(_smooth(maps[-1]))
+        """Decode a pyramid, finest map first, to features [B, last, Y / 4, X / 4]."""
+        maps = self.maps(pyramid)
         quarter = _size(pyramid[0])
         resized = [each if _size(each) == quarter else resize(each, size=quarter) for each in maps]
         out: Tensor = self.fpn_bottleneck(torch.cat(resized, dim=1))
         return out
+
+    def maps(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
+        """What the last convolution sees, coarsest map first and each at its own size."""
+        maps = [self.psp(pyramid[-1])]
+        for stage, skip in zip(self.fpn_stages, reversed(pyramid[:-1]), strict=False):
+            maps.append(resize(maps[-1], size=_size(skip)) + stage(skip))
+        maps.append(_smooth(maps[-1]))
+        return maps
 
 
 class _UNetBlock(nn.Module):

@@ -8,7 +8,7 @@ import openvino as ov
 
 from ...errors import BackendError
 from ..openvino_core import openvino_core
-from .graphs import has_cubic_attention
+from .graphs import bound_long_products, has_cubic_attention
 
 __all__ = ["HINTS", "compile_graph", "first_line"]
 
@@ -22,7 +22,7 @@ def compile_graph(
     """Compile a graph of fixed shapes for one inference at a time.
 
     Args:
-        model: the graph.
+        model: the graph, which is changed.
         key: what it is, for messages.
         precision: one of `HINTS`; products that the graph quantises are in 8 bits whatever it says.
         threads: of the processor.
@@ -38,6 +38,8 @@ def compile_graph(
     }
     if cache:
         settings["CACHE_DIR"] = str(cache)
+    if precision == "float32":
+        bound_long_products(model)
     if has_cubic_attention(model):
         settings["SNIPPETS_MODE"] = "DISABLE"
     try:

@@ -21,7 +21,7 @@ from ...plan.manifest import Manifest
 
 __all__ = ["MAX_CACHE_BYTES", "open_cache", "trim_cache"]
 
-_REVISION = 2
+_REVISION = 3
 """To be raised when graphs are changed or compiled in another way: OpenVINO does not look at all of its settings."""
 
 MAX_CACHE_BYTES = 8 << 30
