@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -120,6 +121,14 @@ def test_processes_that_die_are_replaced_and_their_tiles_mapped_again(plan, scen
     assert contents(tmp_path / "out") == expected
 
 
+@pytest.fixture
+def port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def scheduler(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
     """A scheduler and two workers, as somebody starts them by hand."""
     address = f"tcp://127.0.0.1:{port}"
@@ -131,7 +140,7 @@ def scheduler(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
     return [subprocess.Popen([*python, *command], cwd=folder, stderr=subprocess.DEVNULL) for command in commands]
 
 
-def test_a_scheduler_that_is_gone_loses_nothing(plan, scene, expected, tmp_path, free_tcp_port: int) -> None:
+def test_a_scheduler_that_is_gone_loses_nothing(plan, scene, expected, tmp_path, port: int) -> None:
     def kill(sentence: str) -> None:
         def killing() -> None:
             while not list((tmp_path / "out").glob(".*/parts/*.part")):
@@ -141,8 +150,8 @@ def test_a_scheduler_that_is_gone_loses_nothing(plan, scene, expected, tmp_path,
 
         threading.Thread(target=killing).start()
 
-    address = f"tcp://127.0.0.1:{free_tcp_port}"
-    processes = scheduler(tmp_path, free_tcp_port)
+    address = f"tcp://127.0.0.1:{port}"
+    processes = scheduler(tmp_path, port)
     try:
         with open_cluster(address, threads=1) as cluster:
             cluster.client.wait_for_workers(2)
@@ -153,7 +162,7 @@ def test_a_scheduler_that_is_gone_loses_nothing(plan, scene, expected, tmp_path,
             process.kill()
             process.wait()
     (folder,) = (tmp_path / "out").iterdir()
-    again = scheduler(tmp_path, free_tcp_port)
+    again = scheduler(tmp_path, port)
     try:
         with open_cluster(address, threads=1) as cluster:
             cluster.client.wait_for_workers(2)
@@ -265,9 +274,9 @@ def test_no_number_of_processes_is_refused(where: str) -> None:
         pass
 
 
-def test_no_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_tcp_port: int) -> None:
+def test_no_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setattr(connect, "_PATIENCE_S", 1)
-    address = f"tcp://127.0.0.1:{free_tcp_port}"
+    address = f"tcp://127.0.0.1:{port}"
     with (
         pytest.raises(BackendError, match=f"no scheduler answers at {address}: .*`dask scheduler`"),
         open_cluster(address),

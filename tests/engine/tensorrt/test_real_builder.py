@@ -239,9 +239,8 @@ def test_without_a_driver_nothing_is_loaded_and_it_is_said(flavour, compiler):
     graph = image_graph()
     data = compiler.compile(graph, batches=(1,)).data
     runtime = Runtime(flavour)
-    with pytest.raises(
-        BackendError, match=r"does not load with tensorrt_rtx .*CUDA driver"
-    ):  # or one that a test before has loaded, the simulated one
+    # there is none, or the simulated one that a test before has loaded
+    with pytest.raises(BackendError, match=r"does not load with tensorrt_rtx .*CUDA driver"):
         runtime.load(graph.part, memoryview(data), profiles=1)
     runtime.close()
     runtime.close()
