@@ -22,7 +22,7 @@ from .flairhub import dates_key
 from .plan.manifest import Manifest
 from .power import power_meter
 
-__all__ = ["Latency", "Measured", "TaskAgreement", "measure", "tiles_for"]
+__all__ = ["Latency", "Measured", "TaskAgreement", "machine", "measure", "tiles_for"]
 
 _SEED = 5_150
 _DATES = 13
@@ -174,7 +174,7 @@ def measure(
             power_source=power.source if power else None,
             resident_bytes=_resident_bytes(),
             agreement=(),
-            machine=_machine(),
+            machine=machine(),
         )
     say("comparing with the processor in float32")
     with Engine.load(path, device="cpu", precision="float32") as processor:
@@ -221,7 +221,8 @@ def _resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The processor, how many cores of it may be used, and what runs on it."""
     name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
     return (
         f"{name}, {usable_cores()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"

@@ -22,11 +22,13 @@ from ..stopwatch import Stopwatch
 from . import worker
 from .connect import Cluster
 from .job import Job, MissingPlanError, Part, Planned
+from .window import Call, Window
 
-__all__ = ["groups", "predict_on_cluster"]
+__all__ = ["GROUP_BATCHES", "groups", "predict_on_cluster"]
 
-_AHEAD = 3
-_GROUP_BATCHES = 2
+GROUP_BATCHES = 2
+"""Batches of tiles in a task."""
+
 _ATTEMPTS = 5
 _PARTS = "parts"
 
@@ -139,51 +141,38 @@ class _Tasks:
         raise BackendError(f"no worker loaded the plan in {_ATTEMPTS} attempts; look at the workers' logs and disks")
 
     def map(self, work: Work, run: Run, tiles: Sequence[int], watch: Stopwatch, advance: Advance) -> None:
-        """Map tiles, some tasks ahead of the workers, and keep every part that comes back."""
-        from distributed import as_completed
-
+        """Map tiles, and keep every part that comes back."""
         parts = run.folder / _PARTS
         parts.mkdir(exist_ok=True)
-        waiting = map(tuple, groups(work.tiling, tiles, size=work.batch * _GROUP_BATCHES))
-        attempts: Counter[tuple[int, ...]] = Counter()
-        pending: dict[Any, tuple[int, ...]] = {}
-        arriving = as_completed()
-
-        def submit(group: tuple[int, ...]) -> None:
-            future = self._client.submit(worker.map_tiles, self._job, group, work.settings, parts, pure=False)
-            pending[future] = group
-            arriving.add(future)
-
-        try:
-            for group in waiting:
-                submit(group)
-                if len(pending) >= _AHEAD * max(1, len(self._client.nthreads())):
-                    break
-            for future in arriving:
-                group = pending.pop(future)
+        calls = (
+            Call(worker.map_tiles, (self._job, group, work.settings, parts))
+            for group in groups(work.tiling, tiles, size=work.batch * GROUP_BATCHES)
+        )
+        attempts: Counter[int] = Counter()
+        with Window(self._client, calls) as window:
+            for call, future in window:
                 part: Part | None = self._result(future)
                 if part is None:
-                    attempts[group] += 1
-                    if attempts[group] == _ATTEMPTS:
-                        raise BackendError(
-                            f"tiles {group[0]} to {group[-1]} were not mapped in {_ATTEMPTS} attempts; look at the "
-                            "workers' logs and memory"
-                        )
-                    submit(group)
+                    self._count(attempts, call.arguments[1])
+                    window.send(call)
                     continue
                 run.absorb(part.path)
                 watch.add(part.seconds)
                 advance(sum(work.tiling[tile].core_pixels for tile in part.tiles))
-                following = next(waiting, None)
-                if following is not None:
-                    submit(following)
-        finally:
-            self._client.cancel([*pending])
 
     def close(self) -> None:
         """Close what the workers have open; a cluster that is gone has nothing open."""
         if self._client.status == "running":
             self._client.run(worker.release, on_error="ignore")
+
+    def _count(self, attempts: Counter[int], group: Sequence[int]) -> None:
+        """Count another attempt at a group of tiles; some are enough."""
+        attempts[group[0]] += 1
+        if attempts[group[0]] == _ATTEMPTS:
+            raise BackendError(
+                f"tiles {group[0]} to {group[-1]} were not mapped in {_ATTEMPTS} attempts; look at the workers' logs "
+                "and memory"
+            )
 
     def _result(self, future: Any) -> Any:
         """What a task gave; None where it is to be done again."""
