@@ -14,14 +14,17 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.timing import interleaved
 from uperfuse.engine import Engine
 from uperfuse.engine.benchmark import machine
 from uperfuse.engine.cluster import open_cluster, predict_on_cluster
+from uperfuse.engine.cluster.connect import Cluster
 from uperfuse.engine.cluster.predict import GROUP_BATCHES
 from uperfuse.engine.cluster.window import Call, Window
 from uperfuse.engine.cores import usable_cores
@@ -56,24 +59,20 @@ class Costs:
 
 
 def throughput(plan: Path, scene: Scene, processes: Sequence[int], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of whole maps, for one engine and for clusters, in turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        seconds: dict[str, list[float]] = {_ONE: []}
-        with Engine.load(plan, device="cpu") as engine:
-            one = interleaved({_ONE: lambda: _alone(engine, scene, out)}, rounds=rounds, warm_up=1)
-        seconds[_ONE] += one[_ONE]
+    """Seconds of whole maps, by one engine and by clusters that are all there, in turns."""
+    with ExitStack() as opened:
+        out = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        engine = opened.enter_context(Engine.load(plan, device="cpu"))
+        sides: dict[str, Callable[[], object]] = {_ONE: lambda: _alone(engine, scene, out)}
         for count in processes:
             name = f"{count} processes" + (" (more than cores)" if count > usable_cores() else "")
-            with open_cluster(f"local:{count}") as cluster:
+            cluster = opened.enter_context(open_cluster(f"local:{count}"))
+            sides[name] = partial(_together, cluster, plan, scene, out)
+        return interleaved(sides, rounds=rounds, warm_up=1)
 
-                def mapped(cluster=cluster) -> object:  # type: ignore[no-untyped-def]
-                    return predict_on_cluster(
-                        cluster, plan, scene, out, device="cpu", overwrite=True, begin="restart", progress=False
-                    )
 
-                seconds |= interleaved({name: mapped}, rounds=rounds, warm_up=1)
-        return seconds
+def _together(cluster: Cluster, plan: Path, scene: Scene, out: Path) -> MapSummary:
+    return predict_on_cluster(cluster, plan, scene, out, device="cpu", overwrite=True, begin="restart", progress=False)
 
 
 def _alone(engine: Engine, scene: Scene, out: Path) -> MapSummary:
