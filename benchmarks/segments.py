@@ -1,12 +1,13 @@
 """A plan's segments against OpenVINO on the graph as PyTorch exports it, at the same tile, precision and threads.
 
     python -m benchmarks.segments [--encoder swin-tiny --encoder swin-base] [--px 512 --px 768]
-        [--precision bf16 --precision float32] [--threads 2] [--rounds 15] [--layers] [--markdown docs/cpu.md]
+        [--precision bf16 --precision float32] [--threads 2] [--clock wall] [--rounds 15] [--layers] [--markdown FILE]
 
 One side is the network from prepared pixels to logits at a quarter of the tile, in one graph that nobody touched; the
 other is the plan made from it, through the sessions of the CPU back end. Weights are random: they decide no time.
 Logits are compared before anything is timed. Both take turns, and a round gives one ratio: its median and quartiles
-bear what else runs on the machine better than a ratio of two medians.
+bear what else runs on the machine better than a ratio of two medians. Where other work takes turns on the same cores,
+`--clock processor --threads 1` counts what this process itself was given of a core, instead of what passed on the wall.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -31,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, wall_clock
 from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.compiling import HINTS
 from uperfuse.engine.backends.cpu.segments import CpuSegments
@@ -95,6 +96,16 @@ def network_of(encoder: str, *, px: int) -> UPerFuse:
     return network
 
 
+def processor_clock(call: Callable[[], object]) -> float:
+    """Seconds of a core that a call takes."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+_CLOCKS = {"wall": wall_clock, "processor": processor_clock}
+
+
 def untouched(network: UPerFuse, *, px: int) -> bytes:
     """The network as PyTorch exports it."""
     pixels = torch.randn(2, _CHANNELS, px, px)
@@ -115,7 +126,16 @@ def compiled_whole(graph: bytes, *, px: int, precision: str, threads: int) -> ov
 
 
 def measure(
-    plan: Plan, graph: bytes, *, name: str, px: int, precision: str, threads: int, rounds: int, layers: bool
+    plan: Plan,
+    graph: bytes,
+    *,
+    name: str,
+    px: int,
+    precision: str,
+    threads: int,
+    clock: str,
+    rounds: int,
+    layers: bool,
 ) -> Result:
     """Compare both sides, time them in turns and, where asked, count what their layers take.
 
@@ -137,7 +157,8 @@ def measure(
 
             difference = relative_error(ours(), theirs())
             assert difference <= _WORST[precision], f"{name}: logits differ by {difference:.1e}"
-            seconds = interleaved({"PyTorch's graph": theirs, "segments": ours}, rounds=rounds, warm_up=2)
+            sides = {"PyTorch's graph": theirs, "segments": ours}
+            seconds = interleaved(sides, rounds=rounds, warm_up=2, seconds_of=_CLOCKS[clock])
     finally:
         segments.close()
     counted = _count(plan, graph, px=px, precision=precision, threads=threads) if layers else {}
@@ -205,6 +226,7 @@ def results(asked: argparse.Namespace) -> Iterator[Result]:
                             px=px,
                             precision=precision,
                             threads=asked.threads,
+                            clock=asked.clock,
                             rounds=asked.rounds,
                             layers=asked.layers,
                         )
@@ -239,13 +261,13 @@ HEAD = """| network, tile, precision | PyTorch's graph, ms | segments, ms | time
 | --- | ---: | ---: | --- | --- |"""
 
 
-def machine(threads: int) -> str:
+def machine(threads: int, *, clock: str) -> str:
     """What was measured on, in a line."""
     name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
     tools = ", ".join(f"{tool} {version(tool)}" for tool in ("openvino", "torch", "timm", "onnx"))
     day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     cores = usable_cores()
-    return f"{day}, {name}, {platform.machine()}, {cores} cores, {threads} threads; {tools}"
+    return f"{day}, {name}, {platform.machine()}, {cores} cores; {threads} threads, {clock} clock; {tools}"
 
 
 def main() -> None:
@@ -255,11 +277,12 @@ def main() -> None:
     parser.add_argument("--px", action="append", type=int, help="side of a tile; may repeat; 512 and 768")
     parser.add_argument("--precision", action="append", choices=tuple(HINTS), help="may repeat; both where left out")
     parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--clock", choices=tuple(_CLOCKS), default="wall")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--layers", action="store_true", help="count what kinds of layers take, too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there, too")
     asked = parser.parse_args()
-    lines = [machine(asked.threads), "", *HEAD.splitlines()]
+    lines = [machine(asked.threads, clock=asked.clock), "", *HEAD.splitlines()]
     tables: list[str] = []
     print("\n".join(lines), flush=True)
     start = time.perf_counter()

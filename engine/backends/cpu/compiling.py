@@ -8,7 +8,7 @@ import openvino as ov
 
 from ...errors import BackendError
 from ..openvino_core import openvino_core
-from .graphs import bound_long_products, has_cubic_attention
+from .graphs import bound_long_products, has_cubic_attention, shorten_streams
 
 __all__ = ["HINTS", "compile_graph", "first_line"]
 
@@ -40,6 +40,8 @@ def compile_graph(
         settings["CACHE_DIR"] = str(cache)
     if precision == "float32":
         bound_long_products(model)
+    elif precision == "bf16":
+        shorten_streams(model)
     if has_cubic_attention(model):
         settings["SNIPPETS_MODE"] = "DISABLE"
     try:

@@ -1,4 +1,4 @@
-"""Products that OpenVINO computes faster with a bound behind them."""
+"""What is put into graphs so that OpenVINO runs them faster, and changes no number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from openvino import opset14 as ops
 
 from uperfuse.engine.backends.cpu.compiling import compile_graph
-from uperfuse.engine.backends.cpu.graphs import bound_long_products
+from uperfuse.engine.backends.cpu.graphs import bound_long_products, shorten_streams
 
 
 def perceptron(terms, *, bias=True, residual=True):
@@ -55,3 +55,39 @@ def test_only_float32_is_bounded():
         model = perceptron(1024)
         compile_graph(model, key="x", precision=precision, threads=1)
         assert len(bounds(model)) == count
+
+
+def stream(*, projected=False):
+    """A residual sum that leaves the graph as a map, or goes through a projection first."""
+    rng = np.random.default_rng(0)
+    tokens = ops.parameter([1, 6, 5, 16], np.float32, name="tokens")
+    product = ops.matmul(tokens, ops.constant(rng.normal(0, 0.2, (16, 16)).astype(np.float32)), False, False)
+    map_ = ops.transpose(ops.add(tokens, product), ops.constant(np.array([0, 3, 1, 2])))
+    if projected:
+        weights = ops.constant(rng.normal(0, 0.2, (16, 16, 1, 1)).astype(np.float32))
+        map_ = ops.convolution(map_, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    map_.output(0).set_names({"level0"})
+    return ov.Model([ops.result(map_)], [tokens])
+
+
+def kinds(model):
+    return [node.get_type_name() for node in model.get_ops()]
+
+
+def test_a_stream_that_leaves_a_graph_ends_in_a_product_that_changes_nothing():
+    model = stream()
+    shorten_streams(model)
+    shorten_streams(model)
+    assert kinds(model).count("GroupConvolution") == 1
+    assert [port.get_any_name() for port in model.outputs] == ["level0"]
+    tokens = np.random.default_rng(1).normal(0, 1, (1, 6, 5, 16)).astype(np.float32)
+    got, expected = (
+        compile_graph(each, key="x", precision="float32", threads=1)(tokens)[0] for each in (model, stream())
+    )
+    assert np.array_equal(got, expected)
+
+
+def test_a_stream_behind_a_projection_is_left_alone():
+    model = stream(projected=True)
+    shorten_streams(model)
+    assert "GroupConvolution" not in kinds(model)
