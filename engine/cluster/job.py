@@ -11,7 +11,7 @@ from ..plan.manifest import Manifest
 from ..rasters.scene import Scene
 from ..rasters.work import MapOptions
 
-__all__ = ["Job", "MissingPlanError", "Part", "Planned"]
+__all__ = ["Job", "MissingPlanError", "Share", "Planned"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Part:
+class Share:
     """What a worker made of some tiles.
 
     Attributes:

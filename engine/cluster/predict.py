@@ -21,7 +21,7 @@ from ..rasters.work import MapOptions, Work
 from ..stopwatch import Stopwatch
 from . import worker
 from .connect import Cluster
-from .job import Job, MissingPlanError, Part, Planned
+from .job import Job, MissingPlanError, Share, Planned
 from .window import Call, Window
 
 __all__ = ["GROUP_BATCHES", "groups", "predict_on_cluster"]
@@ -30,7 +30,7 @@ GROUP_BATCHES = 2
 """Batches of tiles in a task."""
 
 _ATTEMPTS = 5
-_PARTS = "parts"
+_SHARES = "shares"
 
 
 def predict_on_cluster(
@@ -141,24 +141,24 @@ class _Tasks:
         raise BackendError(f"no worker loaded the plan in {_ATTEMPTS} attempts; look at the workers' logs and disks")
 
     def map(self, work: Work, run: Run, tiles: Sequence[int], watch: Stopwatch, advance: Advance) -> None:
-        """Map tiles, and keep every part that comes back."""
-        parts = run.folder / _PARTS
-        parts.mkdir(exist_ok=True)
+        """Map tiles, and keep every share that comes back."""
+        shares = run.folder / _SHARES
+        shares.mkdir(exist_ok=True)
         calls = (
-            Call(worker.map_tiles, (self._job, group, work.settings, parts))
+            Call(worker.map_tiles, (self._job, group, work.settings, shares))
             for group in groups(work.tiling, tiles, size=work.batch * GROUP_BATCHES)
         )
         attempts: Counter[int] = Counter()
         with Window(self._client, calls) as window:
             for call, future in window:
-                part: Part | None = self._result(future)
-                if part is None:
+                share: Share | None = self._result(future)
+                if share is None:
                     self._count(attempts, call.arguments[1])
                     window.send(call)
                     continue
-                run.absorb(part.path)
-                watch.add(part.seconds)
-                advance(sum(work.tiling[tile].core_pixels for tile in part.tiles))
+                run.absorb(share.path)
+                watch.add(share.seconds)
+                advance(sum(work.tiling[tile].core_pixels for tile in share.tiles))
 
     def close(self) -> None:
         """Close what the workers have open; a cluster that is gone has nothing open."""

@@ -24,7 +24,7 @@ from ..rasters.pipeline import Pipeline
 from ..rasters.run import Journal, Outcome, differences
 from ..rasters.work import Work, open_work
 from ..stopwatch import Stopwatch
-from .job import Job, MissingPlanError, Part
+from .job import Job, MissingPlanError, Share
 
 __all__ = ["describe", "host", "map_tiles", "release", "store_plan"]
 
@@ -51,14 +51,14 @@ def describe(job: Job) -> tuple[str, str, str]:
     return _in_one_thread(described)
 
 
-def map_tiles(job: Job, tiles: Sequence[int], settings: Mapping[str, str], parts: Path) -> Part:
+def map_tiles(job: Job, tiles: Sequence[int], settings: Mapping[str, str], shares: Path) -> Share:
     """Map some tiles.
 
     Args:
         job: of which scene.
         tiles: their numbers.
         settings: what the maps depend on, as the process that publishes them sees it.
-        parts: folder for their journal.
+        shares: folder for their journal.
 
     Returns:
         Where the journal is; it has its name only when all of it is on the disk.
@@ -69,7 +69,7 @@ def map_tiles(job: Job, tiles: Sequence[int], settings: Mapping[str, str], parts
         RasterError: a tile cannot be read, or the journal cannot be written.
     """
 
-    def mapped() -> Part:
+    def mapped() -> Share:
         session = _Session.of(job)
         different = differences(settings, session.work.settings)
         if different:
@@ -77,7 +77,7 @@ def map_tiles(job: Job, tiles: Sequence[int], settings: Mapping[str, str], parts
                 f"{host()} would make other maps: {'; '.join(different)}; give every worker the same rasters, device "
                 "and precision"
             )
-        return session.map(tiles, parts)
+        return session.map(tiles, shares)
 
     return _in_one_thread(mapped)
 
@@ -143,12 +143,12 @@ class _Session:
         if session is not None:
             session._opened.close()
 
-    def map(self, tiles: Sequence[int], parts: Path) -> Part:
+    def map(self, tiles: Sequence[int], shares: Path) -> Share:
         """Map tiles into a journal of their own."""
         outcomes: list[Outcome] = []
         watch = Stopwatch()
         Pipeline(self.engine, self.work, outcomes.append, watch, _nobody).map(tiles)
-        working = parts / f"{uuid4().hex}.working"
+        working = shares / f"{uuid4().hex}.working"
         try:
             with watch.stage("keep"):
                 journal = Journal(working)
@@ -156,11 +156,11 @@ class _Session:
                     journal.keep(outcomes)
                 finally:
                     journal.close()
-            path = working.with_suffix(".part")
+            path = working.with_suffix(".share")
             os.replace(working, path)
         finally:
             working.unlink(missing_ok=True)
-        return Part(path, tuple(tiles), watch.seconds)
+        return Share(path, tuple(tiles), watch.seconds)
 
 
 def _unheard(sentence: str) -> None:

@@ -23,7 +23,7 @@ Begin = Literal["new", "resume", "restart"]
 
 _JOURNAL = "journal.sqlite"
 _WORK = "work"
-_PART = ".part"
+_SHARE = ".share"
 _PUBLISHING = "publishing"
 _WAITING = 16
 _COMMIT_SECONDS = 1.0
@@ -65,7 +65,7 @@ class Run:
             if new:
                 self._remove()
             raise
-        self._absorb_parts()
+        self._absorb_shares()
         self._finished = {tile: state for tile, state in self._journal.tiles().items() if state != "unreadable"}
         self._keeper = _Keeper(self._journal)
         self._published = False
@@ -96,13 +96,13 @@ class Run:
         """
         self._keeper.put(outcome)
 
-    def absorb(self, part: Path) -> None:
+    def absorb(self, share: Path) -> None:
         """Keep all tiles of a journal that another process made, within a second or so; its file goes then.
 
         Raises:
             RasterError: an earlier one could not be kept.
         """
-        self._keeper.put(part)
+        self._keeper.put(share)
 
     def outcomes(self) -> Iterator[Outcome]:
         """Every tile of the run, by its number; all of them are on the disk before the first is given."""
@@ -131,7 +131,7 @@ class Run:
         try:
             self._keeper.close()
             if not self._published:
-                self._absorb_parts()
+                self._absorb_shares()
         finally:
             kept = 0 if self._published else len(self._journal.tiles())
             self._journal.close()
@@ -170,11 +170,11 @@ class Run:
                 "with, or throw it away with --restart"
             )
 
-    def _absorb_parts(self) -> None:
+    def _absorb_shares(self) -> None:
         """Keep what other processes have left."""
-        for part in self.folder.glob(f"*/*{_PART}"):
-            self._journal.absorb(part)
-            part.unlink()
+        for share in self.folder.glob(f"*/*{_SHARE}"):
+            self._journal.absorb(share)
+            share.unlink()
 
     def _remove(self) -> None:
         """Take the folder away; the journal last, for whatever is left without it is nobody's."""
@@ -225,39 +225,39 @@ class _Keeper:
     def _work(self) -> None:
         ended = False
         while not ended:
-            outcomes, parts, ended = self._collected()
+            outcomes, shares, ended = self._collected()
             start = time.perf_counter()
             if self._error is None:  # after an error only the queue is emptied
                 try:
-                    self._keep(outcomes, parts)
+                    self._keep(outcomes, shares)
                 except BaseException as error:  # noqa: BLE001  raised again in the thread that puts
                     self._error = error
             self.seconds += time.perf_counter() - start
 
-    def _keep(self, outcomes: list[Outcome], parts: list[Path]) -> None:
+    def _keep(self, outcomes: list[Outcome], shares: list[Path]) -> None:
         if outcomes:
             self._journal.keep(outcomes)
-        for part in parts:
-            self._journal.absorb(part)
-            part.unlink()
+        for share in shares:
+            self._journal.absorb(share)
+            share.unlink()
 
     def _collected(self) -> tuple[list[Outcome], list[Path], bool]:
         """What arrives within a second or so, and whether that was all."""
         outcomes: list[Outcome] = []
-        parts: list[Path] = []
+        shares: list[Path] = []
         until = time.monotonic() + _COMMIT_SECONDS
-        while len(outcomes) + len(parts) < _WAITING:
-            some = outcomes or parts
+        while len(outcomes) + len(shares) < _WAITING:
+            some = outcomes or shares
             try:
                 arrived = self._waiting.get(timeout=max(0.0, until - time.monotonic()) if some else None)
             except queue.Empty:
                 break
             if arrived is None:
-                return outcomes, parts, True
+                return outcomes, shares, True
             if not some:
                 until = time.monotonic() + _COMMIT_SECONDS
             if isinstance(arrived, Path):
-                parts.append(arrived)
+                shares.append(arrived)
             else:
                 outcomes.append(arrived)
-        return outcomes, parts, False
+        return outcomes, shares, False

@@ -103,7 +103,7 @@ def test_processes_that_die_are_replaced_and_their_tiles_mapped_again(plan, scen
         moments = random.Random(3)
         while len(killed) < 3 and not over.wait(moments.uniform(0.3, 1.2)):
             victims = [pid for pid in cluster.client.run(os.getpid).values() if pid not in killed]
-            if victims and list((tmp_path / "out").glob(".*/parts")):
+            if victims and list((tmp_path / "out").glob(".*/shares")):
                 killed.append(moments.choice(victims))
                 os.kill(killed[-1], signal.SIGKILL)
 
@@ -143,7 +143,7 @@ def scheduler(folder: Path, port: int) -> list[subprocess.Popen[bytes]]:
 def test_a_scheduler_that_is_gone_loses_nothing(plan, scene, expected, tmp_path, port: int) -> None:
     def kill(sentence: str) -> None:
         def killing() -> None:
-            while not list((tmp_path / "out").glob(".*/parts/*.part")):
+            while not list((tmp_path / "out").glob(".*/shares/*.share")):
                 time.sleep(0.02)
             for process in processes:
                 process.kill()
@@ -179,9 +179,9 @@ def test_one_process_goes_on_where_a_cluster_stopped(two, plan, scene, expected,
     class EnoughError(Exception):
         """The user has seen enough."""
 
-    def stop(self, part: Path) -> None:
-        absorbed.append(part)
-        absorb(self, part)
+    def stop(self, share: Path) -> None:
+        absorbed.append(share)
+        absorb(self, share)
         if len(absorbed) == 20:
             raise EnoughError
 
