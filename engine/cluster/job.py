@@ -11,7 +11,7 @@ from ..plan.manifest import Manifest
 from ..rasters.scene import Scene
 from ..rasters.work import MapOptions
 
-__all__ = ["Job", "MissingPlanError", "Share", "Planned"]
+__all__ = ["Job", "MissingPlanError", "Planned", "Share"]
 
 
 @dataclass(frozen=True)

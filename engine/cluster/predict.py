@@ -21,7 +21,7 @@ from ..rasters.work import MapOptions, Work
 from ..stopwatch import Stopwatch
 from . import worker
 from .connect import Cluster
-from .job import Job, MissingPlanError, Share, Planned
+from .job import Job, MissingPlanError, Planned, Share
 from .window import Call, Window
 
 __all__ = ["GROUP_BATCHES", "groups", "predict_on_cluster"]
