@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -28,16 +29,17 @@ def rewritten(segment: SegmentModule) -> SegmentModule:
     module = segment.module.eval()
     tensors = (*module.parameters(), *module.buffers())
     mirror = copy.deepcopy(module, {id(each): each for each in tensors})
-    _replace_inside(mirror)
+    _replace_inside(mirror, sizes=[(each.shape[-2], each.shape[-1]) for each in segment.inputs.values()])
     return replace(segment, module=mirror)
 
 
-def _replace_inside(module: nn.Module) -> None:
+def _replace_inside(module: nn.Module, *, sizes: Sequence[tuple[int, int]]) -> None:
+    """Replace what can be, for inputs of `sizes`: a decoder's are its pyramid."""
     for name, child in module.named_children():
         if isinstance(child, SwinTransformerStage):
             blocks = [cast(SwinTransformerBlock, block) for block in child.blocks]
             child.blocks = nn.Sequential(WindowBlocks(blocks))
         elif isinstance(child, UPerNet):
-            setattr(module, name, TapsDecoder(child))
+            setattr(module, name, TapsDecoder(child, sizes=sizes))
         else:
-            _replace_inside(child)
+            _replace_inside(child, sizes=sizes)

@@ -33,30 +33,53 @@ class TapsDecoder(nn.Module):
 
     Args:
         decoder: in evaluation mode; its weights are shared, but for those of the last convolution.
+        sizes: rows and columns of the pyramid's maps, finest first.
     """
 
-    def __init__(self, decoder: UPerNet) -> None:
+    rows: Tensor
+
+    def __init__(self, decoder: UPerNet, *, sizes: Sequence[Pair]) -> None:
         super().__init__()
         self.decoder = decoder
         convolution, norm, self.activation = decoder.fpn_bottleneck
         weight, bias = _folded(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm))
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self._size = sizes[0]
+        of_maps = [*reversed(sizes), sizes[0]]
+        weights = weight.chunk(len(of_maps), 1)
+        self._coarse = [_pays(own, each, size=sizes[0]) for own, each in zip(of_maps, weights, strict=True)]
+        near = [each for each, coarse in zip(weights, self._coarse, strict=True) if not coarse]
+        # stored as they are multiplied, for only what is stored can be quantised
+        self.weight, self.bias = nn.Parameter(torch.cat(near, 1)), nn.Parameter(bias)
+        self.taps = nn.ParameterList()
+        rows: list[Tensor] = []
+        for own, each in zip(of_maps, weights, strict=True):
+            if not _pays(own, each, size=sizes[0]):
+                continue
+            # of a pixel's results those of one column tap lie together, and behind each other those of its row taps
+            self.taps.append(each.permute(3, 2, 0, 1).flatten(0, 2)[:, :, None, None].contiguous())
+            self.register_buffer(f"columns{len(rows)}", _taps(own[1], sizes[0][1], like=weight), persistent=False)
+            rows.append(_taps(own[0], sizes[0][0], like=weight))
+        self.register_buffer("rows", torch.cat(rows, 1) if rows else weight.new_zeros(0), persistent=False)
 
     def forward(self, pyramid: Sequence[Tensor]) -> Tensor:
         """Decode a pyramid, finest map first, to features [B, C, Y / 4, X / 4]."""
-        maps = self.decoder.maps(pyramid)
-        size = _size(pyramid[0])
-        weights = self.weight.chunk(len(maps), 1)
-        near: list[tuple[Tensor, Tensor]] = []
-        coarse: list[tuple[Tensor, Tensor]] = []
-        for pair in zip(maps, weights, strict=True):
-            (coarse if _pays(*pair, size=size) else near).append(pair)
-        resized = [each if _size(each) == size else resize(each, size=size) for each, _ in near]
-        total = F.conv2d(torch.cat(resized, 1), torch.cat([weight for _, weight in near], 1), self.bias, padding=1)
-        if coarse:
-            total = total + _enlarged(coarse, size=size)
+        maps = list(zip(self.decoder.maps(pyramid), self._coarse, strict=True))
+        near = [each for each, coarse in maps if not coarse]
+        resized = [each if _size(each) == self._size else resize(each, size=self._size) for each in near]
+        total = F.conv2d(torch.cat(resized, 1), self.weight, self.bias, padding=1)
+        if len(self.taps):
+            total = total + self._enlarged([each for each, coarse in maps if coarse])
         result: Tensor = self.activation(total)
         return result
+
+    def _enlarged(self, maps: Sequence[Tensor]) -> Tensor:
+        """Sum [B, K, Y, X] of maps [B, C, y, x], each multiplied by its taps and resized."""
+        wide = [
+            _wide(each, taps, columns=getattr(self, f"columns{place}"))
+            for place, (each, taps) in enumerate(zip(maps, self.taps, strict=True))
+        ]
+        total = self.rows @ torch.cat(wide, 1)  # [B, Y, X K]
+        return total.view(total.shape[0], *self._size, -1).permute(0, 3, 1, 2)
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -67,30 +90,21 @@ def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tenso
     return convolution.weight.detach() * scale[:, None, None, None], norm.bias.detach() - norm.running_mean * scale
 
 
-def _pays(each: Tensor, weight: Tensor, *, size: Pair) -> bool:
-    """Whether taps before the resize are cheaper than a convolution behind it."""
-    (Y, X), (y, x), (K, C) = size, _size(each), weight.shape[:2]
+def _pays(own: Pair, weight: Tensor, *, size: Pair) -> bool:
+    """Whether taps before the resize of a map of rows and columns `own` are cheaper than a convolution behind it."""
+    (Y, X), (y, x), (K, C) = size, own, weight.shape[:2]
     taps = 9 * C * K * y * x
     enlarging = 9 * x * X * K * y + 3 * y * Y * X * K
     return taps + _MATRIX_COST * enlarging < _WORTH * 9 * C * K * Y * X
 
 
-def _enlarged(pairs: Sequence[tuple[Tensor, Tensor]], *, size: Pair) -> Tensor:
-    """Sum [B, K, Y, X] of maps [B, C, y, x], each multiplied by its taps [K, C, 3, 3] and resized."""
-    rows = torch.cat([_wide(each, weight, columns=size[1]) for each, weight in pairs], 1)
-    matrix = torch.cat([_taps(each.shape[2], size[0], like=each) for each, _ in pairs], 1)
-    total = matrix @ rows  # [B, Y, X K]
-    return total.view(total.shape[0], *size, -1).permute(0, 3, 1, 2)
-
-
-def _wide(each: Tensor, weight: Tensor, *, columns: int) -> Tensor:
+def _wide(each: Tensor, taps: Tensor, *, columns: Tensor) -> Tensor:
     """A map times its taps, with all its columns: [B, y 3, X K], a row for every tap of the other axis."""
-    K, (y, x) = weight.shape[0], _size(each)
-    # of a pixel's results those of one column tap lie together, and behind each other those of its row taps
-    by_column = weight.permute(3, 2, 0, 1).flatten(0, 2)
-    product = F.conv2d(each, by_column[:, :, None, None]).permute(0, 2, 3, 1)  # [B, y, x, 3 3 K]
-    wide = _taps(x, columns, like=each) @ product.reshape(-1, y, x * 3, 3 * K)  # [B, y, X, 3 K]
-    return wide.view(-1, y, columns, 3, K).transpose(2, 3).reshape(-1, y * 3, columns * K)
+    (y, x), X = _size(each), columns.shape[0]
+    product = F.conv2d(each, taps).permute(0, 2, 3, 1)  # [B, y, x, 3 3 K]
+    K = product.shape[-1] // 9
+    wide = columns @ product.reshape(-1, y, x * 3, 3 * K)  # [B, y, X, 3 K]
+    return wide.view(-1, y, X, 3, K).transpose(2, 3).reshape(-1, y * 3, X * K)
 
 
 def _taps(source: int, size: int, *, like: Tensor) -> Tensor:

@@ -227,4 +227,4 @@ def test_candidates_of_a_plan(plans):
         assert convolutions["encoder:AERIAL_RGBI"][0] in named["encoder:AERIAL_RGBI"]
         for task in plan.manifest.tasks:
             assert convolutions[f"decode:{task.name}"][-1] not in named[f"decode:{task.name}"]
-            assert len(named[f"decode:{task.name}"]) == 5  # the narrow ones of the pools are too small
+            assert len(named[f"decode:{task.name}"]) == 7  # the narrow ones of the pools are too small

@@ -156,11 +156,10 @@ def test_taps_before_the_resize_are_the_convolution_behind_it(spec_of, network_o
     network = network_of(spec_of(AERIAL, pyramid_channels=128, segmentation_channels=8))
     decoder = network.main_decoders["AERIAL_LABEL-COSIA"].seg_model.decoder
     if pays is not None:
-        quarter = sizes[0]
-        monkeypatch.setattr(taps, "_pays", lambda each, _, **__: pays and tuple(each.shape[-2:]) != quarter)
+        monkeypatch.setattr(taps, "_pays", lambda own, _, *, size: pays and own != size)
     pyramid = pyramid_of(sizes, (8, 16, 32, 64), torch.float64)
     with torch.inference_mode():
-        got, expected = TapsDecoder(decoder)(pyramid), decoder(pyramid)
+        got, expected = TapsDecoder(decoder, sizes=sizes)(pyramid), decoder(pyramid)
     assert got.shape == expected.shape
     assert (got - expected).norm() < 1e-12 * expected.norm()
 
@@ -168,9 +167,10 @@ def test_taps_before_the_resize_are_the_convolution_behind_it(spec_of, network_o
 def test_taps_save_what_they_promise(spec_of, network_of):
     network = network_of(spec_of(AERIAL, pyramid_channels=256, segmentation_channels=64), dtype=torch.float32)
     decoder = network.main_decoders["AERIAL_LABEL-COSIA"].seg_model.decoder
-    pyramid = pyramid_of([(128, 128), (64, 64), (32, 32), (16, 16)], (8, 16, 32, 64), torch.float32)
+    sizes = [(128, 128), (64, 64), (32, 32), (16, 16)]
+    pyramid = pyramid_of(sizes, (8, 16, 32, 64), torch.float32)
     counts = []
-    for each in (decoder, TapsDecoder(decoder)):
+    for each in (decoder, TapsDecoder(decoder, sizes=sizes)):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             each(pyramid)
         counts.append(counter.get_total_flops())
