@@ -11,7 +11,7 @@ import numpy as np
 from .benchmark import Measured
 from .errors import BackendError
 
-__all__ = ["draw_benchmark"]
+__all__ = ["draw_benchmark", "empty_figure"]
 
 _SIZE_IN = (12.0, 4.8)
 _DPI = 120
@@ -28,6 +28,21 @@ def draw_benchmark(found: Sequence[Measured], path: Path) -> None:
     Raises:
         BackendError: matplotlib is not installed.
     """
+    figure = empty_figure()
+    latency, throughput, stages = figure.subplots(1, 3)
+    _draw_latency(latency, found)
+    _draw_throughput(throughput, found)
+    _draw_stages(stages, found)
+    figure.suptitle(found[0].machine, fontsize=9)
+    figure.savefig(path)
+
+
+def empty_figure() -> Any:
+    """A figure of matplotlib.
+
+    Raises:
+        BackendError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -35,12 +50,7 @@ def draw_benchmark(found: Sequence[Measured], path: Path) -> None:
         raise BackendError("a picture needs matplotlib; install uperfuse[plot]") from None
     figure = Figure(figsize=_SIZE_IN, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    latency, throughput, stages = figure.subplots(1, 3)
-    _draw_latency(latency, found)
-    _draw_throughput(throughput, found)
-    _draw_stages(stages, found)
-    figure.suptitle(found[0].machine, fontsize=9)
-    figure.savefig(path)
+    return figure
 
 
 def _names(found: Sequence[Measured]) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ..benchmark import Latency, Measured, measure
-from ..benchmark_picture import draw_benchmark
+from ..benchmark_picture import draw_benchmark, empty_figure
 from ..errors import BackendError
 from .tables import console, size, table
 
@@ -50,6 +50,8 @@ def _benchmark(
         batches = tuple(int(part) for part in batch.split(","))
     except ValueError:
         raise BackendError(f"--batch is {batch!r}, expected whole numbers such as 1,4; correct it") from None
+    if png_file is not None:
+        empty_figure()  # refused now, not when everything was measured
     found: list[Measured] = []
     for where, how in _sides(device, precision):
         if (where, how) == ("cpu", "auto") and [each.device for each in found] == ["cpu"]:
