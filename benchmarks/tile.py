@@ -96,6 +96,12 @@ def onnx_runtime_side(graph: bytes, pixels: NDArray[np.uint8]) -> Side:
     return lambda: from_logits(session.run(None, {"pixels": pixels.astype(np.float32)[None]})[0][0])
 
 
+def engine_side(engine: Engine, pixels: NDArray[np.uint8]) -> Labels:
+    """As this project maps a tile."""
+    labels: Labels = engine.predict({"AERIAL_RGBI": pixels}).labels[_TASK][0]
+    return labels
+
+
 def peers(network: UPerFuse, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, Side]]:
     """What a user would pick instead, by name and precision."""
     whole = _Map(network).eval()
@@ -133,8 +139,7 @@ def main() -> None:
         export_network(network, out=plan, name=_NAME, provenance=provenance)
         with Engine.load(plan) as engine, Engine.load(plan, precision="float32") as exact:
             for each in dict.fromkeys((exact, engine)):
-                name = f"UPerFuse {each.precision}"
-                sides[name] = lambda each=each: each.predict({"AERIAL_RGBI": pixels}).labels[_TASK][0]  # type: ignore[misc]
+                sides[f"UPerFuse {each.precision}"] = partial(engine_side, each, pixels)
             print(f"{engine.describe()}\non {machine()}")
             truth = sides[_REFERENCE]()
             for name, side in sides.items():

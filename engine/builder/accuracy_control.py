@@ -108,7 +108,7 @@ def _in_another_thread(work: Callable[[], _T], stop: threading.Event) -> _T:
         done = pool.submit(work)
         try:
             return done.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C above all
             stop.set()
             raise
 

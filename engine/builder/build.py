@@ -281,11 +281,12 @@ def _merged(before: Iterable[KernelPayload], new: Iterable[KernelPayload]) -> tu
 
 
 def _known(precision: str) -> PlanPrecision:
-    if precision in ("float32", "fp16", "bf16"):
-        return precision  # type: ignore[return-value]
-    raise BackendError(
-        f"precision is {precision!r}, expected auto, float32, fp16, bf16, int8 or fp8; choose one of them"
-    )
+    known: dict[str, PlanPrecision] = {"float32": "float32", "fp16": "fp16", "bf16": "bf16"}
+    if precision not in known:
+        raise BackendError(
+            f"precision is {precision!r}, expected auto, float32, fp16, bf16, int8 or fp8; choose one of them"
+        )
+    return known[precision]
 
 
 def _beside(out: Path) -> Path:

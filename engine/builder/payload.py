@@ -30,7 +30,14 @@ __all__ = ["Made", "make_kernels", "make_payload"]
 RTX_ARCHITECTURES = (86, 89, 120)
 """For which kernels are added where TensorRT-RTX builds without a GPU: workstations that it is made for."""
 
-_UNQUANTISED: dict[PlanPrecision, Precision] = {"int8": "fp16", "fp8": "fp16"}
+_WRITTEN: dict[PlanPrecision, Precision] = {
+    "float32": "float32",
+    "fp16": "fp16",
+    "bf16": "bf16",
+    "int8": "fp16",
+    "fp8": "fp16",
+}
+"""Type of what a precision does not quantise."""
 _HOST_WORKSPACE_BYTES = 4 << 30
 _FP8_CAPABILITY = 89
 
@@ -201,7 +208,7 @@ def _said(warned: Mapping[str, Sequence[str]], *, parts: int) -> list[str]:
 def _typed(part: FloatPart, precision: PlanPrecision, quantisation: Quantisation | None) -> PartGraph:
     if quantisation is not None:
         part = quantise_part(part, quantisation)
-    return write_types(part, precision=_UNQUANTISED.get(precision, precision))  # type: ignore[arg-type]
+    return write_types(part, precision=_WRITTEN[precision])
 
 
 def _target(flavour: Flavour, settings: BuildSettings, machine: BuildMachine | None, *, cut: bool) -> str:

@@ -166,7 +166,7 @@ class Arithmetic(Pairs):
         is_small = self._node("Less", [self._node("Abs", [tensor], f"{name}.size"), bound], f"{name}.is_small")
         return self._node("Where", [is_small, small, normal], f"{name}.whole")
 
-    def _store(self, name: str, weights: np.ndarray, scale: np.ndarray, axis: int) -> str:  # noqa: ARG002
+    def _store(self, name: str, weights: np.ndarray, scale: np.ndarray, axis: int) -> str:  # noqa: ARG002  others need it
         return self._constant(f"{name}.rounded", rounded(weights, scale=scale, kind=self.kind))
 
 

@@ -17,11 +17,18 @@ from ..rasters import Scene
 
 if TYPE_CHECKING:
     from ..builder.build import BuildReport
-    from ..builder.settings import BuildSettings
+    from ..builder.settings import BuildSettings, PlanPrecision
 
 __all__ = ["register"]
 
-_PRECISIONS = {"fp32": "float32", "float32": "float32", "fp16": "fp16", "bf16": "bf16", "int8": "int8", "fp8": "fp8"}
+_PRECISIONS: dict[str, PlanPrecision] = {
+    "fp32": "float32",
+    "float32": "float32",
+    "fp16": "fp16",
+    "bf16": "bf16",
+    "int8": "int8",
+    "fp8": "fp8",
+}
 _QUANTISED = ("int8", "fp8")
 
 
@@ -101,7 +108,7 @@ def _build(
     if flavour not in known:
         raise BackendError(f"flavour is {flavour!r}, expected auto, tensorrt or rtx; choose one of them")
     settings = BuildSettings(
-        precision=kind,  # type: ignore[arg-type]  # one of the values above
+        precision=kind,
         batches=_numbers("--batch", batch),
         dates=_numbers("--dates", dates),
         cut=kernels,

@@ -50,8 +50,9 @@ def predict_on_cluster(
 ) -> MapSummary:
     """Map the rasters of a scene by all workers of a cluster; see `predict_raster`.
 
-    The maps are those of one process, byte for byte. Rasters and maps lie where every worker sees them; a plan that a
-    worker does not see is sent, once to each machine. Workers may come, go and die meanwhile.
+    The maps are those of one process, byte for byte where all processors are of one kind. Rasters and maps lie where
+    every worker sees them; a plan that a worker does not see is sent, once to each machine. Workers may come, go and
+    die meanwhile.
 
     Args:
         cluster: that is connected.

@@ -153,6 +153,7 @@ class _Session:
             with watch.stage("keep"):
                 journal = Journal(working)
                 try:
+                    journal.begin(self.work.settings)  # a share of another run is not taken for one of this
                     journal.keep(outcomes)
                 finally:
                     journal.close()

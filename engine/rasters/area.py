@@ -20,7 +20,8 @@ from .tiling import TilePlace
 __all__ = ["Area"]
 
 _POLYGONS = (3, 6)  # numbers of polygon and of multipolygon
-_VERTEX_PX = 32
+_PIECES = 1000
+"""Of the larger side of all polygons, into which edges are cut before they are reprojected."""
 
 
 class Area:
@@ -96,7 +97,7 @@ def _on_grid(read: tuple[NDArray[Any], str], *, path: Path, grid: Grid) -> NDArr
     crs = CRS.from_user_input(crs_words)
     if crs != grid.crs:
         left, bottom, right, top = shapely.total_bounds(polygons)
-        polygons = shapely.segmentize(polygons, max(right - left, top - bottom) / 1000)
+        polygons = shapely.segmentize(polygons, max(right - left, top - bottom) / _PIECES)
 
     def moved(points: NDArray[np.float64]) -> NDArray[np.float64]:
         xs, ys = points.T.tolist()

@@ -19,9 +19,9 @@ import openvino as ov
 from ...cache import cache_root
 from ...plan.manifest import Manifest
 
-__all__ = ["MAX_CACHE_BYTES", "open_cache", "trim_cache"]
+__all__ = ["MAX_CACHE_BYTES", "REVISION", "open_cache", "trim_cache"]
 
-_REVISION = 3
+REVISION = 3
 """To be raised when graphs are changed or compiled in another way: OpenVINO does not look at all of its settings."""
 
 MAX_CACHE_BYTES = 8 << 30
@@ -34,7 +34,7 @@ def open_cache(manifest: Manifest) -> Path | None:
     if manifest.quantised is not None:
         names += manifest.quantised.segments.values()
     graphs = sorted(manifest.members[name].sha256 for name in names)
-    key = [str(_REVISION), ov.get_version(), *graphs]
+    key = [str(REVISION), ov.get_version(), *graphs]
     try:
         folder = cache_root() / "openvino" / hashlib.sha256("/".join(key).encode()).hexdigest()[:32]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

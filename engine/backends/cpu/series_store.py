@@ -21,6 +21,7 @@ from ...errors import BackendError
 from ...plan.manifest import Manifest
 from ...tiles import SeriesTile
 from ..openvino_core import openvino_core
+from .graph_cache import REVISION
 from .segments import Pyramid
 
 __all__ = ["SeriesStore"]
@@ -47,7 +48,7 @@ class SeriesStore:
         self._folder = folder
         processor = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
         self._graphs = {
-            modality.name: f"{_FORMAT}/{_graph_of(manifest, modality.name)}/{ov.get_version()}/{processor}"
+            modality.name: f"{_FORMAT}/{REVISION}/{_graph_of(manifest, modality.name)}/{ov.get_version()}/{processor}"
             for modality in manifest.modalities
             if modality.kind == "series"
         }

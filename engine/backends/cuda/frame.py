@@ -144,7 +144,7 @@ class Frame:
             _native.CudaGraph.capture_abort(handle)
             self.why_not = str(error)
             return
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: a stream is not left capturing
             _native.CudaGraph.capture_abort(handle)
             raise
         try:

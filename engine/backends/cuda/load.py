@@ -57,7 +57,7 @@ def load_cuda(plan: Plan, *, ordinal: int, precision: str, trust: TrustLevel) ->
         raise
     try:
         _verify_once(backend, plan, source.payload, device)
-    except BaseException:
+    except BaseException:  # Ctrl-C during the comparison, too: device memory goes back
         backend.close()
         raise
     return backend

@@ -38,7 +38,7 @@ class Parts:
                 profiles = len(profiles_of(doors, batches=payload.batches, dates=payload.dates))
                 self._loaded[part.name] = self._runtime.load(part, member(part.member), profiles=profiles)
             self._scratch = device.allocate(max(each.activation_bytes for each in self._loaded.values()))
-        except BaseException:
+        except BaseException:  # Ctrl-C while engines load, too: device memory goes back
             self.close()
             raise
 

@@ -118,7 +118,7 @@ class CudaSession:
             self._copy: Any = device.stream()
             self._staging_free: Any = device.event()
             self._lanes = [_Lane(device, plans), _Lane(device, plans)]
-        except BaseException:
+        except BaseException:  # Ctrl-C while weights are copied, too: device memory goes back
             self._release_memory()
             raise
 

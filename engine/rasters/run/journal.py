@@ -91,7 +91,7 @@ class Journal:
                     f"{path} has format {version}, expected {_FORMAT}; go on with the version of uperfuse that began "
                     "the run, or begin anew with --restart"
                 )
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, leaves the file to others
             self._base.close()
             raise
 
@@ -102,7 +102,7 @@ class Journal:
     def settings(self) -> dict[str, str]:
         """What the run was begun with; empty before `begin`."""
         with self._guarded():
-            return dict(self._base.execute("SELECT name, value FROM settings").fetchall())
+            return dict(self._base.execute("SELECT name, value FROM main.settings").fetchall())
 
     def begin(self, settings: Mapping[str, str]) -> None:
         """Keep what the run is begun with."""
@@ -137,7 +137,7 @@ class Journal:
                 )
 
     def absorb(self, path: Path) -> None:
-        """Keep all tiles of another journal, which nobody has open.
+        """Keep all tiles of another journal, which nobody has open; none of one that was begun with other settings.
 
         Raises:
             RasterError: the disk does not take them, or gives back something else.
@@ -145,9 +145,11 @@ class Journal:
         with self._guarded():
             self._base.execute("ATTACH ? AS other", (str(path),))
             try:
-                with self._transaction():
-                    for table in ("tiles", "maps"):
-                        self._base.execute(f"INSERT OR REPLACE INTO {table} SELECT * FROM other.{table}")  # noqa: S608
+                theirs = dict(self._base.execute("SELECT name, value FROM other.settings").fetchall())
+                if theirs == self.settings():
+                    with self._transaction():
+                        self._base.execute("INSERT OR REPLACE INTO tiles SELECT * FROM other.tiles")
+                        self._base.execute("INSERT OR REPLACE INTO maps SELECT * FROM other.maps")
             finally:
                 self._base.execute("DETACH other")
 
@@ -190,7 +192,7 @@ class Journal:
         try:
             yield
             self._base.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # a transaction is not left open, whatever ends it
             if self._base.in_transaction:
                 self._base.execute("ROLLBACK")
             raise

@@ -61,12 +61,10 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._journal = self._opened(settings, begin)
-        except BaseException:
+        except BaseException:  # nor does Ctrl-C leave an empty folder behind
             if new:
                 self._remove()
             raise
-        self._absorb_shares()
-        self._finished = {tile: state for tile, state in self._journal.tiles().items() if state != "unreadable"}
         self._keeper = _Keeper(self._journal)
         self._published = False
 
@@ -131,7 +129,7 @@ class Run:
         try:
             self._keeper.close()
             if not self._published:
-                self._absorb_shares()
+                self._absorb_shares(self._journal)
         finally:
             kept = 0 if self._published else len(self._journal.tiles())
             self._journal.close()
@@ -152,6 +150,8 @@ class Run:
                 self._check(journal, before, settings, begin)
             else:
                 journal.begin(settings)
+            self._absorb_shares(journal)
+            self._finished = {tile: state for tile, state in journal.tiles().items() if state != "unreadable"}
         except BaseException:
             journal.close()
             raise
@@ -170,10 +170,10 @@ class Run:
                 "with, or throw it away with --restart"
             )
 
-    def _absorb_shares(self) -> None:
-        """Keep what other processes have left."""
+    def _absorb_shares(self, journal: Journal) -> None:
+        """Keep what other processes have left of this run; what they left of another goes."""
         for share in self.folder.glob(f"*/*{_SHARE}"):
-            self._journal.absorb(share)
+            journal.absorb(share)
             share.unlink()
 
     def _remove(self) -> None:

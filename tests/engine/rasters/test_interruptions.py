@@ -240,6 +240,25 @@ def test_a_damaged_journal_is_found_out(ortho: Path, expected: dict[str, bytes],
     assert contents(tmp_path / "out") == expected
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_tiles_that_another_process_left_are_those_of_the_same_run_alone(
+    ortho: Path, expected: dict[str, bytes], tmp_path: Path, same: bool
+) -> None:
+    """A worker of a cluster may leave tiles of a run that was thrown away meanwhile, or of another plan."""
+    other = FormulaEngine(aerial_manifest(), plan_hash="ab" * 32 if same else "cd" * 32, fail_at_call=4)
+    with pytest.raises(RuntimeError):
+        predict(ortho, tmp_path / "out", engine=other)
+    (folder,) = (tmp_path / "out").iterdir()
+    (folder / "shares").mkdir()
+    (folder / "journal.sqlite").rename(folder / "shares" / "left.share")
+    engine = FormulaEngine(aerial_manifest())
+    summary = predict(ortho, tmp_path / "out", engine=engine)
+    computed = sum(len(call["AERIAL_RGBI"]) for call in engine.calls)
+    wanted = summary.tiles - summary.void_tiles
+    assert computed == (wanted - 16 if same else wanted)
+    assert contents(tmp_path / "out") == expected
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """A folder on a file system of the size that is asked for; asked again, the size changes."""
