@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform
 
 from ..errors import RasterError
+from .gdal_errors import GDAL_ERRORS
 from .grid import Grid
 from .tiling import TilePlace
 
@@ -108,8 +108,10 @@ def _on_grid(read: tuple[NDArray[Any], str], *, path: Path, grid: Grid) -> NDArr
 
     try:
         moved_polygons = shapely.transform(polygons, moved)
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise RasterError(f"{path} cannot be brought to {grid.crs}: {error}; give it in the raster's CRS") from None
+    if not np.isfinite(shapely.bounds(moved_polygons)).all():
+        raise RasterError(f"{path} reaches where {grid.crs} is not defined; cut it to the surroundings of the raster")
     valid: NDArray[Any] = shapely.make_valid(moved_polygons)
     return valid
 

@@ -13,12 +13,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # what copying raises; no public module has it
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from ..errors import RasterError
 from ..prediction import VOID
+from .gdal_errors import GDAL_ERRORS
 from .grid import Grid
 
 __all__ = ["ByteRaster", "Description"]
@@ -154,6 +154,6 @@ def _place_optional() -> Iterator[None]:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:
+    except GDAL_ERRORS as error:
         reason: Any = error.__cause__ or error
         raise RasterError(f"{path} cannot be written: {reason}; check the space left and the permissions") from error

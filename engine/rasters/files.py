@@ -12,10 +12,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from ..errors import RasterError
+from .gdal_errors import GDAL_ERRORS
 from .grid import Grid
 
 __all__ = ["UnreadableError", "grid_of", "is_transparency", "open_raster", "reading"]
@@ -41,7 +42,7 @@ def open_raster(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(path)
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise RasterError(f"{path} cannot be opened as a raster: {error}; give a file that GDAL reads") from None
     if dataset.count == 0:
         parts = ", ".join(dataset.subdatasets)
@@ -54,7 +55,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what GDAL reports while reading `path` into an UnreadableError."""
     try:
         yield
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         reason = error.__cause__ or error
         raise UnreadableError(f"{path} cannot be read: {reason}; the file may be damaged or incomplete") from error
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_bounds
 
 from ..errors import RasterError
+from .gdal_errors import GDAL_ERRORS
 from .tiling import TilePlace
 
 __all__ = ["Grid", "PixelSize"]
@@ -86,7 +86,7 @@ class Grid:
         xs, ys = zip(*(self.transform @ corner for corner in corners), strict=True)
         try:
             degrees_east, degrees_north = transform_points(self.crs, _WGS84, xs, ys)[:2]
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise RasterError(
                 f"coordinates of {self.file} cannot be placed on the earth: {error}; give it the CRS it is in"
             ) from None
@@ -103,7 +103,7 @@ class Grid:
         left, bottom, right, top = self.bounds
         try:
             bounds = other.bounds if self.crs == other.crs else transform_bounds(other.crs, self.crs, *other.bounds)
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise RasterError(
                 f"{other.file} in {other.crs_name} cannot be brought into {self.crs_name} of {self.file}: {error}"
             ) from None

@@ -113,6 +113,12 @@ def test_an_area_that_says_nothing_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_area_beyond_the_projection_is_refused(ortho: Path, tmp_path: Path) -> None:
+    path = write_area(tmp_path / "area.gpkg", [shapely.box(-170, -95, 170, 95)], crs="OGC:CRS84")
+    with pytest.raises(RasterError, match=r"(reaches where EPSG:2154 is not defined|cannot be brought to EPSG:2154)"):
+        mapped(ortho, tmp_path / "out", area=path)
+
+
 def test_what_is_no_area_is_refused(ortho: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RasterError, match=r"none\.gpkg is not there; give a vector file"):
         mapped(ortho, tmp_path / "out", area=tmp_path / "none.gpkg")
