@@ -64,6 +64,14 @@ def _predict(
     halo_px: Annotated[
         int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
     ] = None,
+    blend_px: Annotated[
+        int,
+        typer.Option(
+            "--blend",
+            help="Mix neighbouring tiles up to this many pixels from their seams, at most the halo. It costs time and, "
+            "until the maps are finished, disk: two bytes for each class of a pixel near a seam, of every tile there.",
+        ),
+    ] = 0,
     prime_cache: Annotated[
         Path | None,
         typer.Option(help="Folder in which encoded series are kept and looked for; the map is the same without it."),
@@ -95,6 +103,7 @@ def _predict(
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)  # errors have standard error to themselves
     options = MapOptions(
         halo_px=halo_px,
+        blend_px=blend_px,
         area=area,
         confidence=not no_confidence,
         probabilities=probabilities,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,12 +17,16 @@ from ..errors import RasterError
 from ..plan.manifest import Manifest
 from ..plan.network import Task
 from ..prediction import VOID
+from .blending import kept_probabilities, mix, probabilities
 from .cog import ByteRaster, Description
 from .grid import Grid
+from .seams import Piece, Seams
 from .style import class_tags, colour_table, gdal_sidecar, qgis_style
-from .tiling import TilePlace
 
-__all__ = ["Assembly", "MapFiles", "Mosaic", "TileMap"]
+__all__ = ["Assembly", "Kept", "MapFiles", "Mosaic", "TileMap"]
+
+Kept = Callable[[int, str], "NDArray[np.uint8] | None"]
+"""By number of a tile and name: what `Mosaic.cut` gave, in any shape; None of a tile that is not mapped."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Mosaic:
         manifest: tasks and classes.
         plan_hash: identity of the plan, written into the maps.
         grid: pixels of the maps.
+        seams: which tiles give each piece of the maps.
         confidence: also keep the largest probability.
         probabilities: also keep the probability of each class.
 
@@ -94,6 +100,7 @@ class Mosaic:
         manifest: Manifest,
         plan_hash: str,
         grid: Grid,
+        seams: Seams,
         confidence: bool,
         probabilities: bool,
     ) -> None:
@@ -110,6 +117,7 @@ class Mosaic:
             "UPERFUSE_PLAN": plan_hash,
         }
         self._grid = grid
+        self._seams = seams
         described = [item for task in manifest.tasks for item in self._describe(task)]
         self._descriptions = {path.name: description for path, description in described if path is not None}
         self.bands = {name: len(description.bands) for name, description in self._descriptions.items()}
@@ -124,33 +132,47 @@ class Mosaic:
         if existing:
             raise RasterError(f"{', '.join(existing)} exists already; choose another folder, or give --overwrite")
 
-    def cut(
-        self, place: TilePlace, task: str, tile: TileMap, *, void: NDArray[np.bool_]
-    ) -> dict[str, NDArray[np.uint8]]:
+    def cut(self, tile: int, task: str, whole: TileMap, *, void: NDArray[np.bool_]) -> dict[str, NDArray[np.uint8]]:
         """What a tile gives of the maps of a task.
 
         Args:
-            place: where it lies.
+            tile: its number.
             task: which map.
-            tile: the map of the tile, halo included.
+            whole: the map of the tile, halo included.
             void: void pixels of the tile [Y, X]; they are 255 in every map.
 
         Returns:
-            Name of a raster -> its core, [bands, Y, X].
+            Name of a raster -> the piece that the tile gives alone, [bands, Y, X]; and for every piece that it gives
+            with others, its probabilities.
         """
-        core = place.core_in_tile_yx
+        place = self._seams.tiling[tile]
+        given: dict[str, NDArray[np.uint8]] = {}
+        for piece in self._seams.of(tile):
+            rows, columns = piece.in_tile_yx(place)
+            unseen = void[rows, columns]
+            if len(piece.tiles) > 1:
+                assert whole.logits is not None, "logits are asked for together with blending"
+                kept = kept_probabilities(whole.logits[:, rows, columns], void=unseen)
+                given[_shared_name(task, piece)] = kept
+                continue
+            for name, values in self._values(task, whole, rows, columns).items():
+                given[name] = np.where(unseen, np.uint8(VOID), values)
+        return given
+
+    def _values(self, task: str, whole: TileMap, rows: slice, columns: slice) -> dict[str, NDArray[np.uint8]]:
         files = self.files[task]
-        values = {files.labels.name: tile.labels[core][None]}
+        values = {files.labels.name: whole.labels[None, rows, columns]}
         if files.confidence is not None:
-            values[files.confidence.name] = tile.confidence[core][None]
+            values[files.confidence.name] = whole.confidence[None, rows, columns]
         if files.probabilities is not None:
-            assert tile.logits is not None, "logits are asked for together with probabilities"
-            values[files.probabilities.name] = _percent(tile.logits[:, core[0], core[1]])
-        return {name: np.where(void[core], np.uint8(VOID), array) for name, array in values.items()}
+            assert whole.logits is not None, "logits are asked for together with probabilities"
+            percent = np.rint(100 * probabilities(whole.logits[:, rows, columns]))
+            values[files.probabilities.name] = percent.astype(np.uint8)
+        return values
 
     @contextmanager
-    def assembly(self, work: Path) -> Iterator[Assembly]:
-        """The maps, put together in the folder `work`.
+    def assembly(self, work: Path, kept: Kept) -> Iterator[Assembly]:
+        """The maps, put together in the folder `work` of what was kept.
 
         Raises:
             RasterError: the disk does not take them.
@@ -159,7 +181,7 @@ class Mosaic:
         try:
             for name, description in self._descriptions.items():
                 rasters[name] = ByteRaster(work / f"working-{name}", grid=self._grid, description=description)
-            yield Assembly(self, rasters, work)
+            yield Assembly(self, rasters, work, kept)
         finally:
             for raster in rasters.values():
                 raster.close()
@@ -178,34 +200,69 @@ class Mosaic:
 class Assembly:
     """Maps that are being put together; made by `Mosaic.assembly`."""
 
-    def __init__(self, mosaic: Mosaic, rasters: Mapping[str, ByteRaster], work: Path) -> None:
+    def __init__(self, mosaic: Mosaic, rasters: Mapping[str, ByteRaster], work: Path, kept: Kept) -> None:
         self._mosaic = mosaic
         self._rasters = rasters
         self._work = work
+        self._kept = kept
 
-    def paste(self, place: TilePlace, maps: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
-        """Put a tile where it belongs.
+    def paste(self, tile: int) -> Iterator[tuple[Piece, dict[str, NDArray[np.uint8]]]]:
+        """Put the pieces where they belong of which a tile is the last that gives them.
+
+        Nothing is held for a later tile: what the others gave of a piece is looked up when it is its turn.
 
         Args:
-            place: where it lies.
-            maps: name of a raster -> what `cut` gave of it, in any shape.
+            tile: its number; all before it were pasted.
 
-        Returns:
-            The same, [bands, Y, X].
+        Yields:
+            Each piece that is not all void, and name of a raster -> its values, [bands, Y, X].
 
         Raises:
-            RasterError: the disk does not take it, or the tile is not what `cut` gave.
+            RasterError: the disk does not take it, or a tile is not what `cut` gave.
         """
-        rows, columns = place.core_yx
-        size = (rows.stop - rows.start, columns.stop - columns.start)
-        shaped = {}
-        for name, raster in self._rasters.items():
-            shape = (self._mosaic.bands[name], *size)
-            if name not in maps or maps[name].size != np.prod(shape):
-                raise RasterError(f"a tile was kept without its part of {name}; begin anew with --restart")
-            shaped[name] = maps[name].reshape(shape)
-            raster.write(shaped[name], rows=rows, columns=columns)
-        return shaped
+        for piece in self._mosaic._seams.finished_by(tile):
+            values = self._alone(piece, tile) if len(piece.tiles) == 1 else self._mixed(piece)
+            if not values:
+                continue
+            rows, columns = piece.yx
+            for name, raster in self._rasters.items():
+                raster.write(values[name], rows=rows, columns=columns)
+            yield piece, values
+
+    def _alone(self, piece: Piece, tile: int) -> dict[str, NDArray[np.uint8]]:
+        """A piece as its one tile gave it; nothing of a tile that was not mapped."""
+        values = {}
+        for name in self._rasters:
+            kept = self._kept_of(tile, name, (self._mosaic.bands[name], *piece.shape_yx))
+            if kept is not None:
+                values[name] = kept
+        return values
+
+    def _mixed(self, piece: Piece) -> dict[str, NDArray[np.uint8]]:
+        """A piece that several tiles gave; nothing where none of them was mapped."""
+        values: dict[str, NDArray[np.uint8]] = {}
+        for task in self._mosaic._tasks:
+            files, classes = self._mosaic.files[task.name], len(task.classes)
+            name, shape = _shared_name(task.name, piece), (2, classes, *piece.shape_yx)
+            parts = {tile: part for tile in piece.tiles if (part := self._kept_of(tile, name, shape)) is not None}
+            if not parts:
+                continue
+            mixed = mix(piece, parts, classes=classes, percent=files.probabilities is not None)
+            values[files.labels.name] = mixed.labels[None]
+            if files.confidence is not None:
+                values[files.confidence.name] = mixed.confidence[None]
+            if files.probabilities is not None:
+                assert mixed.percent is not None, "percent were asked for"
+                values[files.probabilities.name] = mixed.percent
+        return values
+
+    def _kept_of(self, tile: int, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        kept = self._kept(tile, name)
+        if kept is None:
+            return None
+        if kept.size != math.prod(shape):
+            raise RasterError(f"a tile was kept with another size of {name}; begin anew with --restart")
+        return kept.reshape(shape)
 
     def finish(self) -> None:
         """Make Cloud-Optimised GeoTIFFs of what was put together, and all that belongs to them, in the work folder.
@@ -244,8 +301,6 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _percent(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Probabilities of the classes in percent, [K, Y, X]."""
-    powers = np.exp(logits - logits.max(axis=0))
-    percent: NDArray[np.uint8] = np.rint(100 * powers / powers.sum(axis=0)).astype(np.uint8)
-    return percent
+def _shared_name(task: str, piece: Piece) -> str:
+    """By which a tile's probabilities of a piece are kept."""
+    return f"{task}, {piece.words}"

@@ -1,6 +1,6 @@
 """Tiles through the engine: read ahead, put into batches, mapped, and kept beside all that.
 
-    read (one thread) -> batches of tiles with the same modalities -> predict -> cut to the core -> keep (one thread)
+    read (one thread) -> batches of tiles with the same modalities -> predict -> cut -> keep (one thread)
 
 Every queue is bounded, so that the slowest stage sets the pace and memory stays as it is.
 """
@@ -161,25 +161,25 @@ class Pipeline:
         maps = self._predict(batch, voids)
         with self._watch.stage("cut"):
             for index, tile in enumerate(tiles):
-                self._keep(Outcome(tile.number, "mapped", tile.inputs.remarks, self._cut(maps, index, tile.inputs)))
+                self._keep(Outcome(tile.number, "mapped", tile.inputs.remarks, self._cut(maps, index, tile)))
 
     def _predict(self, batch: Mapping[str, Any], voids: Mapping[str, Any]) -> Maps:
         before = dict(self._engine.seconds)
         start = time.perf_counter()
-        maps = self._engine.predict(batch, voids=voids, logits=self._work.options.probabilities, grid="base")
+        maps = self._engine.predict(batch, voids=voids, logits=self._work.options.logits, grid="base")
         spent = time.perf_counter() - start
         stages = {name: seconds - before.get(name, 0.0) for name, seconds in self._engine.seconds.items()}
         self._watch.add({**stages, "predict": spent - sum(stages.values())})
         return maps
 
-    def _cut(self, maps: Maps, index: int, inputs: TileInputs) -> dict[str, NDArray[np.uint8]]:
-        """The cores of all maps of one tile of a batch."""
-        cores: dict[str, NDArray[np.uint8]] = {}
+    def _cut(self, maps: Maps, index: int, tile: _Tile) -> dict[str, NDArray[np.uint8]]:
+        """What one tile of a batch gives of all maps."""
+        given: dict[str, NDArray[np.uint8]] = {}
         for task in self._work.mosaic.files:
-            logits = maps.logits[task][index] if self._work.options.probabilities else None
+            logits = maps.logits[task][index] if self._work.options.logits else None
             whole = TileMap(maps.labels[task][index], maps.confidence[task][index], logits)
-            cores |= self._work.mosaic.cut(inputs.place, task, whole, void=inputs.void)
-        return cores
+            given |= self._work.mosaic.cut(tile.number, task, whole, void=tile.inputs.void)
+        return given
 
 
 def remaining(tiling: Tiling, finished: Container[int]) -> list[int]:

@@ -13,7 +13,6 @@ from .progress import Advance, progress_bar
 from .run import Begin, Run
 from .scene import Scene
 from .summary import MapSummary, Tally
-from .tiling import Tiling
 from .work import MapOptions, Planned, Work, open_work
 
 __all__ = ["MapTiles", "map_scene", "map_with_engine", "predict_raster"]
@@ -28,6 +27,7 @@ def predict_raster(
     out: str | os.PathLike[str],
     *,
     halo_px: int | None = None,
+    blend_px: int = 0,
     batch: int | None = None,
     area: str | os.PathLike[str] | None = None,
     confidence: bool = True,
@@ -51,6 +51,9 @@ def predict_raster(
         scene: which rasters.
         out: folder of the maps.
         halo_px: rim of a tile that only gives context, in pixels of the base; None takes an eighth of the tile.
+        blend_px: distance from a seam, in pixels of the base, up to which the probabilities of neighbouring tiles are
+            mixed, from the one to the other; at most the halo. Until the maps are finished, two bytes are kept of each
+            class of each pixel this near to a seam, of every tile that shows it.
         batch: tiles predicted at a time; None takes as many as make about a million pixels.
         area: vector file of polygons; pixels whose middle lies in none of them are void, and not computed.
         confidence: also write the largest probability in percent.
@@ -68,6 +71,7 @@ def predict_raster(
     """
     options = MapOptions(
         halo_px=halo_px,
+        blend_px=blend_px,
         batch=batch,
         area=None if area is None else Path(area),
         confidence=confidence,
@@ -141,7 +145,7 @@ def map_scene(
                 advance(sum(tiling[tile].core_pixels for tile in run.finished))
                 map_tiles(work, run, remaining(tiling, run.finished), watch, advance)
             with watch.stage("publish"):
-                _publish(mosaic, run, tiling, tally)
+                _publish(mosaic, run, tally)
             watch.seconds["keep"] = run.write_seconds
         for sentence in tally.remarks():
             report(sentence)
@@ -153,16 +157,14 @@ def _nobody(sentence: str) -> None:
     """Is told a sentence."""
 
 
-def _publish(mosaic: Mosaic, run: Run, tiling: Tiling, tally: Tally) -> None:
+def _publish(mosaic: Mosaic, run: Run, tally: Tally) -> None:
     """Put together what was kept, and give the maps their names."""
-    with mosaic.assembly(run.work) as assembly:
+    with mosaic.assembly(run.work, run.map) as assembly:
         for outcome in run.outcomes():
-            place = tiling[outcome.tile]
             tally.add_tile(outcome)
-            if outcome.state == "mapped":
-                maps = assembly.paste(place, outcome.maps)
+            for piece, maps in assembly.paste(outcome.tile):
                 for task, files in mosaic.files.items():
-                    tally.add_core(place, task, maps[files.labels.name])
+                    tally.add_piece(piece, task, maps[files.labels.name])
         assembly.finish()
         run.begin_publishing()
         assembly.publish()

@@ -15,7 +15,7 @@ from ..prediction import VOID
 from .grid import Grid
 from .mosaic import MapFiles
 from .run import Outcome
-from .tiling import TilePlace
+from .seams import Piece
 
 __all__ = ["MapSummary", "Tally"]
 
@@ -82,10 +82,10 @@ class Tally:
         else:
             self._remarks.update(outcome.remarks.items())
 
-    def add_core(self, place: TilePlace, task: str, labels: NDArray[np.uint8]) -> None:
-        """Count the labels [Y, X] of a core; a pixel's area is taken at its middle."""
+    def add_piece(self, piece: Piece, task: str, labels: NDArray[np.uint8]) -> None:
+        """Count the labels [Y, X] of a piece of a map; a pixel's area is taken at the middle of it."""
         counts = np.bincount(labels.ravel(), minlength=256)
-        rows, columns = place.core_yx
+        rows, columns = piece.yx
         size = self._grid.pixel_size(row=(rows.start + rows.stop) / 2, column=(columns.start + columns.stop) / 2)
         self._pixels[task] += counts
         self._areas_m2[task] += counts * (size.area_m2 if size is not None else 0.0)

@@ -1,13 +1,15 @@
 """Where tiles lie on a raster, and which pixels of the map each of them owns.
 
 A tile is a square of fixed size. Its outer rim, the halo, only gives the network context; its core is written to the
-map. The first and the last tile of a row or column also own the rim that lies on the raster's edge, and the last one is
+map. Where tiles are blended, a part of the halo has a say in the map, too (`seams.py`).
+
+The first and the last tile of a row or column also own the rim that lies on the raster's edge, and the last one is
 shifted inwards, so that no tile reads outside a raster that is at least as large as a tile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import RasterError
@@ -102,6 +104,16 @@ class Tiling:
     def columns(self) -> int:
         """Number of tiles in a row."""
         return len(self._columns)
+
+    @property
+    def row_spans(self) -> Sequence[Span]:
+        """Rows of each row of tiles."""
+        return self._rows
+
+    @property
+    def column_spans(self) -> Sequence[Span]:
+        """Columns of each column of tiles."""
+        return self._columns
 
     def __len__(self) -> int:
         return len(self._rows) * len(self._columns)

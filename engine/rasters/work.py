@@ -18,6 +18,7 @@ from .patience import PatientReader
 from .reader import SceneReader
 from .run import FileState, files_of, settings_of
 from .scene import Scene
+from .seams import Seams
 from .tiling import Tiling, default_halo_px
 
 __all__ = ["MapOptions", "Planned", "Work", "open_work"]
@@ -56,12 +57,18 @@ class MapOptions:
     """How a scene is mapped; see `predict_raster`."""
 
     halo_px: int | None = None
+    blend_px: int = 0
     batch: int | None = None
     area: Path | None = None
     confidence: bool = True
     probabilities: bool = False
     keep_going: bool = False
     allow_ungeoreferenced: bool = False
+
+    @property
+    def logits(self) -> bool:
+        """Whether maps need logits, beside labels and confidence."""
+        return self.probabilities or self.blend_px > 0
 
     def batch_of(self, tile_px: int) -> int:
         """Tiles predicted at a time.
@@ -138,6 +145,7 @@ def open_work(
             manifest=manifest,
             plan_hash=planned.plan_hash,
             grid=reader.grid,
+            seams=Seams(tiling, blend_px=options.blend_px),
             confidence=options.confidence,
             probabilities=options.probabilities,
         )
@@ -149,6 +157,7 @@ def open_work(
             files=files,
             grid=reader.grid,
             tiling=tiling,
+            blend_px=options.blend_px,
             maps=mosaic.bands,
             area=area.content if area else None,
         )

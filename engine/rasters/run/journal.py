@@ -33,6 +33,9 @@ CREATE TABLE tiles (tile INTEGER PRIMARY KEY, state TEXT NOT NULL, remarks TEXT 
 CREATE TABLE maps (tile INTEGER NOT NULL, map TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (tile, map));
 CREATE TABLE notes (name TEXT PRIMARY KEY);
 """
+_ONE_MAP = """
+SELECT state, data FROM tiles LEFT JOIN maps ON maps.tile = tiles.tile AND maps.map = ? WHERE tiles.tile = ?
+"""
 
 
 class DamagedJournalError(RasterError):
@@ -52,7 +55,7 @@ class Outcome:
         tile: its number in the tiling.
         state: see `State`.
         remarks: modality -> what the user should know of it in this tile; why it is unreadable under "".
-        maps: name of a map -> its core, uint8 [bands, Y, X]; none unless it is mapped.
+        maps: name -> what the tile gives of a map, uint8 in any shape; none unless it is mapped.
     """
 
     tile: int
@@ -160,21 +163,29 @@ class Journal:
         return {tile: self._known(state) for tile, state in rows}
 
     def outcome(self, tile: int) -> Outcome:
-        """A tile that was kept; its maps are flat, [bands x Y x X].
+        """A tile that was kept, without its maps; see `map`."""
+        with self._guarded():
+            rows = self._base.execute("SELECT state, remarks FROM tiles WHERE tile = ?", (tile,))
+            ((state, remarks),) = rows.fetchall()
+            return Outcome(tile, self._known(state), json.loads(remarks))
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Every tile that was kept, by its number, without its maps; see `map`."""
+        return (self.outcome(tile) for tile in sorted(self.tiles()))
+
+    def map(self, tile: int, name: str) -> NDArray[np.uint8] | None:
+        """What a tile gives of a map, flat; None of a tile that is not mapped.
 
         Raises:
             RasterError: what the disk gives back is not what was kept.
         """
         with self._guarded():
-            rows = self._base.execute("SELECT state, remarks FROM tiles WHERE tile = ?", (tile,))
-            ((state, remarks),) = rows.fetchall()
-            rows = self._base.execute("SELECT map, data FROM maps WHERE tile = ?", (tile,))
-            maps = {name: _unpacked(data) for name, data in rows.fetchall()}
-            return Outcome(tile, self._known(state), json.loads(remarks), maps)
-
-    def outcomes(self) -> Iterator[Outcome]:
-        """Every tile that was kept, by its number."""
-        return (self.outcome(tile) for tile in sorted(self.tiles()))
+            ((state, packed),) = self._base.execute(_ONE_MAP, (name, tile)).fetchall()
+            if self._known(state) != "mapped":
+                return None
+            if packed is None:
+                raise DamagedJournalError.of(self.path, f"a tile was kept without its part of {name}")
+            return _unpacked(packed)
 
     def _create(self) -> None:
         for statement in _SCHEMA.strip().split(";\n"):

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...errors import RasterError
 from .journal import DamagedJournalError, Journal, Outcome, State
 from .settings import differences
@@ -103,9 +106,17 @@ class Run:
         self._keeper.put(share)
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Every tile of the run, by its number; all of them are on the disk before the first is given."""
+        """Every tile of the run, by its number, without its maps; all are on the disk before the first is given."""
         self._keeper.finish()
         return self._journal.outcomes()
+
+    def map(self, tile: int, name: str) -> NDArray[np.uint8] | None:
+        """What a tile gives of a map, flat; None of a tile that is not mapped. To be asked for after `outcomes`.
+
+        Raises:
+            RasterError: what the disk gives back is not what was kept.
+        """
+        return self._journal.map(tile, name)
 
     def begin_publishing(self) -> None:
         """From here on, maps get their names."""

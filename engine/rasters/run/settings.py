@@ -80,6 +80,7 @@ def settings_of(
     files: Mapping[Path, FileState],
     grid: Grid,
     tiling: Tiling,
+    blend_px: int,
     maps: Mapping[str, int],
     area: bytes | None,
 ) -> dict[str, str]:
@@ -93,6 +94,7 @@ def settings_of(
         files: state of every file of the scene.
         grid: of the maps.
         tiling: of the maps.
+        blend_px: distance from a seam up to which tiles are mixed.
         maps: name of each map -> number of its bands.
         area: what identifies the area of interest, if one is given.
 
@@ -109,6 +111,7 @@ def settings_of(
         "place": f"{tuple(grid.transform)[:6]} in {crs}",
         "tile": f"{tiling.tile_px} px",
         "halo": f"{tiling.halo_px} px",
+        "blend": f"{blend_px} px",
         "maps": ", ".join(sorted(f"{name} of {bands}" for name, bands in maps.items())),
         "area": sha256(area).hexdigest() if area is not None else "all",
     }
