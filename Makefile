@@ -32,10 +32,10 @@ types: $(VENV)/installed
 	for name in $(PACKAGES); do ln -sfn ../../../$$name build/typing/uperfuse/$$name; done
 	MYPYPATH=build/typing $(BIN)/mypy --explicit-package-bases $(foreach name,$(PACKAGES),-p uperfuse.$(name)) -p benchmarks
 
+# Rows of the README's table of speed, then the small cases and, where there is a GPU, the kernels.
 bench: $(VENV)/installed
-	$(BIN)/python -m benchmarks.classify
-	$(BIN)/python -m benchmarks.tile
-	$(BIN)/python -m pytest benchmarks/kernels --benchmark
+	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m pytest --benchmark
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix $(PYTHON_FILES)

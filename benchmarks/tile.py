@@ -1,6 +1,6 @@
 """One 512 px aerial tile, Swin-B + UPerNet, raw uint8 in, labels and confidence out, against what users would pick.
 
-    python -m benchmarks.tile [--rounds 9] [--px 512]
+    python -m benchmarks.tile [--rounds 9] [--px 512] [--quick] [--json FILE]
 
 The weights are random: they decide neither time nor memory. Labels of every side are compared before anything is timed.
 A peer that is not installed is passed over with a word.
@@ -8,31 +8,26 @@ A peer that is not installed is passed over with a word.
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.timing import interleaved, report
+from benchmarks.networks import SWIN_BASE, TINY, plan_of, random_network
+from benchmarks.records import Record, hand_over, options, record
+from benchmarks.timing import interleaved, ratios, report
 from uperfuse.engine import Engine
 from uperfuse.engine.backends.openvino_core import openvino_core
-from uperfuse.engine.benchmark import machine
 from uperfuse.engine.cores import usable_cores
 from uperfuse.engine.flairhub import MODALITIES
-from uperfuse.engine.plan.network import Provenance
-from uperfuse.trainer.export import export_network
 from uperfuse.trainer.export.graph import export_graph
 from uperfuse.trainer.export.segments import SegmentModule
-from uperfuse.trainer.network import NetworkSpec, UPerFuse
+from uperfuse.trainer.network import BackboneSpec, NetworkSpec, UPerFuse
 
-_NAME = "FLAIR-HUB_LC-A_RGB_swinbase-upernet"
 _TASK = "AERIAL_LABEL-COSIA"
 _REFERENCE = "PyTorch float32"
 _EQUAL = {"float32": 0.9999, "bf16": 0.98}
@@ -48,9 +43,10 @@ class _Map(nn.Module):
     def __init__(self, network: UPerFuse) -> None:
         super().__init__()
         self.network = network
-        facts = MODALITIES["AERIAL_RGBI"].statistics
+        facts = MODALITIES["AERIAL_RGBI"]
         self.mean, self.deviation = (
-            nn.Buffer(torch.tensor([facts[band][place] for band in "RGB"])[:, None, None]) for place in (0, 1)
+            nn.Buffer(torch.tensor([facts.statistics[band][place] for band in facts.usual])[:, None, None])
+            for place in (0, 1)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -120,34 +116,52 @@ def peers(network: UPerFuse, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, S
         yield "ONNX Runtime float32, then NumPy", onnx_runtime_side(graph, pixels)
 
 
+def records(seconds: dict[str, list[float]], *, precision: str, what: str, quick: bool) -> list[Record]:
+    """The rows that are about a tile, from the times of all sides."""
+    ours = f"UPerFuse {precision}"
+    rows = {
+        "tile-float32": _REFERENCE,
+        "tile-bf16": "PyTorch bf16",
+        "tile-graph": "OpenVINO bf16, then NumPy",
+    }
+    return [
+        record(key, ratios(seconds, of=peer, over=ours), ours=f"{ours}, {what}", peer=peer, quick=quick)
+        for key, peer in rows.items()
+    ]
+
+
+def measure(*, encoder: str | BackboneSpec, px: int, rounds: int, quick: bool) -> list[Record]:
+    """Compare all sides, then time them in turns."""
+    spec = NetworkSpec.flairhub(modalities={"AERIAL_RGBI": (3, px)}, tasks={_TASK: 19}, encoder=encoder)
+    network = random_network(spec)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, px, px), np.uint8)
+    sides: dict[str, Side] = dict(peers(network, pixels))
+    with (
+        plan_of(network, tile_px=px) as plan,
+        Engine.load(plan, device="cpu") as engine,
+        Engine.load(plan, device="cpu", precision="float32") as exact,
+    ):
+        for each in dict.fromkeys((exact, engine)):
+            sides[f"UPerFuse {each.precision}"] = partial(engine_side, each, pixels)
+        print(engine.describe())
+        truth = sides[_REFERENCE]()
+        for name, side in sides.items():
+            equal = float((side() == truth).mean())
+            wanted = _EQUAL["bf16" if "bf16" in name else "float32"]
+            print(f"{name}: {equal:.4%} of labels are those of {_REFERENCE}")
+            assert equal >= wanted, f"{name} is not the same network, expected {wanted:.2%}"
+        seconds = interleaved(sides, rounds=rounds, warm_up=1 if quick else 3)
+        print("\n".join(report(seconds, against=_REFERENCE)))
+        return records(seconds, precision=engine.precision, what=f"one tile of {px} px", quick=quick)
+
+
 def main() -> None:
-    """Export, compare, time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
+    """Measure and hand over."""
+    parser = options(__doc__, rounds=9)
     parser.add_argument("--px", type=int, default=512)
     asked = parser.parse_args()
-    torch.manual_seed(0)
-    spec = NetworkSpec.flairhub(
-        modalities={"AERIAL_RGBI": (3, asked.px)}, tasks={_TASK: 19}, encoder="swin_base_patch4_window12_384"
-    )
-    network = UPerFuse(spec).eval()
-    pixels = np.random.default_rng(0).integers(0, 256, (3, asked.px, asked.px), np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        plan = Path(folder) / "swin-base.plan"
-        provenance = Provenance(checkpoint="random", checkpoint_sha256="0" * 64, created="today", tools={})
-        sides: dict[str, Side] = dict(peers(network, pixels))
-        export_network(network, out=plan, name=_NAME, provenance=provenance)
-        with Engine.load(plan) as engine, Engine.load(plan, precision="float32") as exact:
-            for each in dict.fromkeys((exact, engine)):
-                sides[f"UPerFuse {each.precision}"] = partial(engine_side, each, pixels)
-            print(f"{engine.describe()}\non {machine()}")
-            truth = sides[_REFERENCE]()
-            for name, side in sides.items():
-                equal = float((side() == truth).mean())
-                wanted = _EQUAL["bf16" if "bf16" in name else "float32"]
-                print(f"{name}: {equal:.4%} of labels are those of {_REFERENCE}")
-                assert equal >= wanted, f"{name} is not the same network, expected {wanted:.2%}"
-            print("\n".join(report(interleaved(sides, rounds=asked.rounds), against=_REFERENCE)))
+    encoder, px, rounds = (TINY, 128, 1) if asked.quick else (SWIN_BASE, asked.px, asked.rounds)
+    hand_over(measure(encoder=encoder, px=px, rounds=rounds, quick=asked.quick), asked.json)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-__all__ = ["interleaved", "report", "wall_clock"]
+__all__ = ["interleaved", "ratios", "report", "wall_clock"]
 
 _WARM_UP = 3
 _PAUSE_S = 0.02  # PyTorch's threads keep a core busy for a while after their work is done
@@ -44,13 +44,22 @@ def interleaved(
     return seconds
 
 
+def ratios(seconds: Mapping[str, list[float]], *, of: str, over: str) -> list[float]:
+    """What one side took over what another took, round by round.
+
+    Both sides of a round are neighbours in time: what else the machine did fell on both, and leaves their ratio alone.
+    """
+    return [one / other for one, other in zip(seconds[of], seconds[over], strict=True)]
+
+
 def report(seconds: Mapping[str, list[float]], *, against: str) -> list[str]:
     """A line per side: median, quartiles, and how many times the median of `against` its own goes into."""
     width = max(map(len, seconds))
     reference = statistics.median(seconds[against])
     lines = []
     for name, times in seconds.items():
-        low, middle, high = (1e3 * value for value in statistics.quantiles(times, n=4))
+        quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
+        low, middle, high = (1e3 * value for value in quartiles)
         ratio = "" if name == against else f", {1e3 * reference / middle:.1f} x as fast as {against}"
         lines.append(f"{name:>{width}}: median {middle:.2f} ms, quartiles {low:.2f} to {high:.2f} ms{ratio}")
     return lines

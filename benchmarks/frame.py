@@ -1,0 +1,99 @@
+"""An aerial frame over ground that is known: LC-L with five modalities primed, against all that could be done instead.
+
+    python -m benchmarks.frame [--rounds 9] [--quick] [--json FILE]
+
+Sides: the frame alone, the others primed; the aerial-only network of the same backbone, in this engine; the whole
+network for every frame, in this engine and in PyTorch as its authors compute it (from prepared pixels). Weights are
+random. Maps of the frame must equal those of the whole, bit for bit, and PyTorch's in nearly all pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.networks import DATES, LC_L, SWIN_BASE, TASK, TINY, plan_of, random_network, spec_of
+from benchmarks.published import Published, inputs_of
+from benchmarks.records import Record, hand_over, options, record
+from benchmarks.timing import interleaved, ratios, report
+from uperfuse.engine import Engine
+from uperfuse.engine.check import check_tiles_of
+from uperfuse.trainer.network import BackboneSpec
+
+_FRAME, _AERIAL, _ALL, _PEER = "frame, five primed", "aerial-only", "all six", "PyTorch float32, all six"
+_BASE = "AERIAL_RGBI"
+_EQUAL = {"float32": 0.9999, "bf16": 0.98}
+
+
+def torch_labels(network: Callable[..., dict[str, torch.Tensor]], *given: object) -> NDArray[np.uint8]:
+    """Labels as a PyTorch user makes them; confidence is computed, too."""
+    with torch.inference_mode():
+        _, labels = torch.softmax(network(*given)[TASK], dim=1).max(dim=1)
+    found: NDArray[np.uint8] = labels.numpy().astype(np.uint8)
+    return found
+
+
+def measure(*, encoder: str | BackboneSpec, dates: int, rounds: int, quick: bool) -> list[Record]:
+    """Compare all sides, then time them in turns."""
+    network, alone = (random_network(spec_of(*names, encoder=encoder)) for names in (LC_L, (_BASE,)))
+    with (
+        plan_of(network) as plan,
+        plan_of(alone) as aerial_plan,
+        Engine.load(plan, device="cpu") as engine,
+        Engine.load(aerial_plan, device="cpu") as aerial,
+    ):
+        print(engine.describe())
+        tiles = check_tiles_of(engine.manifest, seed=0, dates=dates)
+        frame = {_BASE: tiles[_BASE]}
+        area = engine.prime({name: values for name, values in tiles.items() if name != _BASE})
+        given = inputs_of(engine.manifest, tiles)
+        sides: dict[str, Callable[[], object]] = {
+            _FRAME: lambda: area.predict(frame).labels[TASK],
+            _AERIAL: lambda: aerial.predict(frame).labels[TASK],
+            _ALL: lambda: engine.predict(tiles).labels[TASK],
+            _PEER: partial(torch_labels, Published(network).eval(), *given),
+        }
+        maps = {name: np.asarray(side()) for name, side in sides.items()}
+        assert np.array_equal(maps[_FRAME], maps[_ALL]), "a primed frame is not the same map"
+        equal = float((maps[_FRAME] == maps[_PEER]).mean())
+        print(f"{equal:.4%} of labels are those of {_PEER}")
+        assert equal >= _EQUAL[engine.precision], f"not the same network, expected {_EQUAL[engine.precision]:.2%}"
+        seconds = interleaved(sides, rounds=rounds, warm_up=1)
+        print("\n".join(report(seconds, against=_PEER)))
+        ours = f"UPerFuse {engine.precision}, frame with five primed modalities, series of {dates} dates"
+        return [
+            record(
+                "frame-aerial",
+                ratios(seconds, of=_FRAME, over=_AERIAL),
+                ours=ours,
+                peer=f"UPerFuse {aerial.precision}, aerial-only network of the same backbone",
+                quick=quick,
+            ),
+            record(
+                "frame-all",
+                ratios(seconds, of=_PEER, over=_FRAME),
+                ours=ours,
+                peer="PyTorch eager float32, all six modalities as the authors compute them, from prepared pixels",
+                quick=quick,
+            ),
+        ]
+
+
+def main() -> None:
+    """Measure and hand over."""
+    asked = options(__doc__, rounds=9).parse_args()
+    found = measure(
+        encoder=TINY if asked.quick else SWIN_BASE,
+        dates=5 if asked.quick else DATES,
+        rounds=1 if asked.quick else asked.rounds,
+        quick=asked.quick,
+    )
+    hand_over(found, asked.json)
+
+
+if __name__ == "__main__":
+    main()

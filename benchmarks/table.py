@@ -1,0 +1,101 @@
+"""The README's table of speed, written from the newest results.
+
+    python -m benchmarks.table
+
+It stands between two marks, which nothing else may be written between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.records import Record, read
+from benchmarks.rows import ELSEWHERE, ROWS, Row
+
+__all__ = ["BEGIN", "END", "README", "RESULTS", "newest", "rewrite_readme", "section", "with_section"]
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+RESULTS = Path(__file__).resolve().parent / "results"
+
+BEGIN = "<!-- speed: written by `python -m benchmarks.table`, from here -->"
+END = "<!-- speed: to here -->"
+
+_NOT_YET = "not measured yet"
+
+
+def newest(folder: Path = RESULTS) -> list[Record]:
+    """Records of the machine that was measured last; none where no machine was.
+
+    Raises:
+        ValueError: results hold records that tell nothing.
+    """
+    files = sorted(folder.glob("*.json"))
+    every = [(path, read(path)) for path in files]
+    for path, records in every:
+        if any(each.quick for each in records):
+            raise ValueError(f"{path.name} holds records made with --quick, which tell nothing; run `make bench`")
+    dated = [(max(each.date for each in records), path.name, records) for path, records in every if records]
+    return max(dated, key=lambda each: each[:2])[2] if dated else []
+
+
+def section(records: Sequence[Record]) -> str:
+    """The table, and below it where it was measured."""
+    by_row = {each.row: each for each in records}
+    lines = ["| what | target | reached: median (quartiles) | the other side |", "| --- | --- | --- | --- |"]
+    for row in ROWS:
+        found = by_row.get(row.key)
+        cells = (_reached(row, found), _peer(found)) if found else (_NOT_YET, "")
+        lines.append(f"| {row.what} | {row.wanted} | {cells[0]} | {cells[1]} |")
+    lines += [f"| {each.what} | {each.wanted} | | {each.why} |" for each in ELSEWHERE]
+    return "\n".join([*lines, "", *_below(records)])
+
+
+def _reached(row: Row, found: Record) -> str:
+    spread = found.reached
+    value = f"{_number(spread.median)} {row.unit}"
+    quartiles = f" ({_number(spread.low)} to {_number(spread.high)})" if spread.rounds > 1 else ""
+    return f"{value}{quartiles}" + ("" if row.reached(spread.median) else ", **missed**")
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _peer(found: Record) -> str:
+    return "; ".join(words for words in (found.peer, found.note) if words)
+
+
+def _below(records: Sequence[Record]) -> list[str]:
+    if not records:
+        return ["No machine has been measured yet: `make bench` does it, in about a quarter of an hour."]
+    machines = list(dict.fromkeys(each.machine for each in records))
+    dates = sorted({each.date for each in records})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return [
+        f"On {'; '.join(machines)}, {when}. Ratios are of rounds in which both sides take turns in one process. "
+        "`make bench` measures your machine and writes this table."
+    ]
+
+
+def with_section(text: str, records: Sequence[Record]) -> str:
+    """A text with the table of these records between its marks.
+
+    Raises:
+        ValueError: a mark is missing, or there twice.
+    """
+    for mark in (BEGIN, END):
+        if text.count(mark) != 1:
+            raise ValueError(f"{README.name} holds {mark!r} {text.count(mark)} times, expected once; put it back")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{section(records)}\n{END}{after}"
+
+
+def rewrite_readme() -> None:
+    """Write the table of the newest results into the README."""
+    README.write_text(with_section(README.read_text(encoding="utf-8"), newest()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    rewrite_readme()
