@@ -47,6 +47,7 @@ class Engine:
         device: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        tile_px: int | None = None,
         trust: TrustLevel = "local",
         prime_cache: str | os.PathLike[str] | None = None,
     ) -> Engine:
@@ -59,6 +60,8 @@ class Engine:
             precision: "auto" (the fastest that the device multiplies natively, or that the plan was built for),
                 "float32", "bf16", "int8", or on a GPU also "fp16" and "fp8".
             threads: processor threads; None takes all that this process may use.
+            tile_px: side of a tile in pixels of the base modality, one of `manifest.tile_sides_px`; None takes the
+                plan's own.
             trust: whose prebuilt engines may run, for they are native code: "local" of those whose keys are in the
                 keyring and of this machine, "any", "none". What may not run is built anew from the plan's graphs.
             prime_cache: folder in which encoded series are kept and looked for, on a processor; maps are the same with
@@ -68,7 +71,7 @@ class Engine:
             PlanError: the file breaks a rule of the format.
             BackendError: the device or the precision cannot serve.
         """
-        plan = Plan.open(Path(path))
+        plan = Plan.open(Path(path), tile_px=tile_px)
         try:
             backend = select_backend(
                 plan,

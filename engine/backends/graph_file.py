@@ -1,20 +1,16 @@
 """What the ONNX file of a segment may hold: one flat graph with its weights inside.
 
 ONNX files can name other files that weights are read from, and hold loops; libraries follow both. Here the file is
-walked before any library reads it, by its framing alone: a protobuf message is a sequence of numbered fields, each a
-number or a stretch of bytes that may be a message again.
+walked before any library reads it, by its framing alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..errors import PlanError
+from .framing import fields
 
 __all__ = ["check_graph_file"]
 
-_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
-_MAX_VARINT_BITS = 63
 _DATA_LOCATION = ("tensor", 14)
 
 # Messages by name: field -> what it is. From onnx.proto.
@@ -66,7 +62,7 @@ class _RefusedError(Exception):
 def _walk(content: memoryview, message: str, start: int, stop: int) -> int:
     """Number of messages found directly inside `message`, all of them walked."""
     found = 0
-    for field, value, end in _fields(content, start, stop):
+    for field, value, end in fields(content, start, stop):
         inside = (message, field) == _DATA_LOCATION and value == 0  # 0 is what a file says that has nothing to say
         if (message, field) in _REFUSED and not inside:
             raise _RefusedError(_REFUSED[message, field])
@@ -75,41 +71,3 @@ def _walk(content: memoryview, message: str, start: int, stop: int) -> int:
             found += 1
             _walk(content, inner, value, end)
     return found
-
-
-def _fields(content: memoryview, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Fields of a message: number, then its value and -1, or the first and last place of its bytes."""
-    place = start
-    while place < stop:
-        tag, place = _varint(content, place, stop)
-        kind = tag & 7
-        if kind == _BYTES:
-            size, place = _varint(content, place, stop)
-            if size > stop - place:
-                raise ValueError("a field runs beyond its message")
-            yield tag >> 3, place, place + size
-            place += size
-        elif kind == _VARINT:
-            value, place = _varint(content, place, stop)
-            yield tag >> 3, value, -1
-        elif kind in (_FOUR_BYTES, _EIGHT_BYTES):
-            place += 4 if kind == _FOUR_BYTES else 8
-            if place > stop:
-                raise ValueError("a field runs beyond its message")
-        else:
-            raise ValueError("a field of a kind that ONNX does not use")
-
-
-def _varint(content: memoryview, place: int, stop: int) -> tuple[int, int]:
-    """A number stored seven bits a byte, and the place behind it."""
-    value = shift = 0
-    while place < stop:
-        byte = content[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-        shift += 7
-        if shift > _MAX_VARINT_BITS:
-            break
-    raise ValueError("a number that does not end")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..plan.plan import Plan
-from .graph_file import check_graph_file
+from .segment_graph import segment_graph
 
 __all__ = ["stand_in_vectors"]
 
@@ -28,7 +28,6 @@ def stand_in_vectors(plan: Plan, modality: str) -> tuple[NDArray[np.float32], ..
     from .openvino_core import openvino_core
 
     segment = plan.manifest.segment(f"absent:{modality}")
-    content = plan.member(segment.member)
-    check_graph_file(content, segment=segment.name)
-    maps = constants(openvino_core().read_model(io.BytesIO(content)), segment)
+    graph = io.BytesIO(segment_graph(plan, segment.name))
+    maps = constants(openvino_core().read_model(graph), segment)
     return tuple(np.ascontiguousarray(level.reshape(-1), dtype=np.float32) for level in maps)

@@ -165,7 +165,7 @@ def build_here(plan: Plan, device: Device, *, precision: str) -> tuple[Source, F
         )
     settings = BuildSettings(precision=_known(precision))
     flavour = find_flavour(settings.flavour, need="build")
-    key = key_of(plan.hash, device.name, str(device.capability), str(flavour), precision)
+    key = key_of(plan.hash, str(plan.manifest.base_px), device.name, str(device.capability), str(flavour), precision)
     found = kept(key)
     if found is not None:
         return found, flavour
@@ -204,7 +204,7 @@ def write_built(
     vouching = vouch(plan, replaced={each.target for each in new})
     manifest = before.model_copy(
         update={
-            "schema_version": 2,
+            "schema_version": max(2, before.schema_version),
             "engines": (*vouching.engines, *new),
             "kernels": _merged(before.kernels, kernels),
             "attention": attention or before.attention,

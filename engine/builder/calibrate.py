@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ..backends.graph_file import check_graph_file
+from ..backends.segment_graph import segment_graph
 from ..plan.manifest import Manifest
 from ..plan.plan import Plan
 from ..tiles import Tile
@@ -64,9 +64,7 @@ def read_model(plan: Plan, name: str) -> onnx.ModelProto:
     Raises:
         PlanError: it is not one flat graph with its weights inside.
     """
-    content = plan.member(plan.manifest.segment(name).member)
-    check_graph_file(content, segment=name)
-    return onnx.load_from_string(bytes(content))
+    return onnx.load_from_string(bytes(segment_graph(plan, name)))
 
 
 def ranges_of(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from ..backends.graph_file import check_graph_file
+from ..backends.segment_graph import segment_graph
 from ..errors import PlanError
 from ..plan.plan import Plan
 
@@ -180,8 +180,7 @@ def read_segment(plan: Plan, name: str) -> Graph:
     Raises:
         PlanError: the segment is no flat ONNX graph with its weights inside.
     """
-    content = plan.member(plan.manifest.segment(name).member)
-    check_graph_file(content, segment=name)
+    content = segment_graph(plan, name)
     try:
         graph = Graph(_named(onnx.ModelProto.FromString(content)))
         onnx.checker.check_model(graph.skeleton())

@@ -78,8 +78,14 @@ def build_for_processor(
 
 def _write(plan: Plan, path: Path, made: ProcessorQuantisation, vouching: Vouching) -> str:
     before = plan.manifest
-    changed = {"schema_version": 2, "engines": vouching.engines, "quantised": made.payload, "members": {}}
-    manifest = before.model_copy(update=changed)
+    manifest = before.model_copy(
+        update={
+            "schema_version": max(2, before.schema_version),
+            "engines": vouching.engines,
+            "quantised": made.payload,
+            "members": {},
+        }
+    )
     dropped = set(before.members_used()) - set(manifest.members_used())
     old = {name: plan.member(name) for name in before.members if name not in dropped}
     return write_plan(path, manifest, {**old, **made.members}, sign_with=vouching.keys)

@@ -32,7 +32,12 @@ def _export(
         typer.Option(help="Scene file (YAML) of real rasters to check the plan on too.", show_default=False),
     ] = None,
     tile_px: Annotated[
-        int | None, typer.Option(help="Side of a tile in pixels of the first image.", show_default="as trained")
+        str | None,
+        typer.Option(
+            help="Side of a tile in pixels of the first image; several for a plan that takes tiles of each, 512,768: "
+            "the first is its own, and larger ones map whole rasters faster.",
+            show_default="as trained",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the network.", show_default="from the file's name")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plan.")] = False,
@@ -49,10 +54,19 @@ def _export(
         checkpoint,
         out=out,
         config=config,
-        tile_px=tile_px,
+        tile_px=None if tile_px is None else _sides(tile_px),
         name=name,
         scene=None if scene is None else Scene.from_yaml(scene),
         overwrite=overwrite,
         say=console.print,
     )
     console.print(f"{out}: {report.size / 1e6:.1f} MB, plan {report.plan_hash[:12]}")
+
+
+def _sides(asked: str) -> list[int]:
+    try:
+        return [int(side) for side in asked.split(",")]
+    except ValueError:
+        raise CheckpointError(
+            f"--tile-px is {asked!r}, expected numbers of pixels with commas between them, such as 512,768"
+        ) from None

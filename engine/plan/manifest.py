@@ -6,21 +6,23 @@ that passes here can be executed without asking again.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from .model import Count, Hex, Label, Model
-from .network import Network
+from .network import Geometry, Network
 from .payload_rules import check_payloads, payload_members
 from .payloads import Payloads
 
-__all__ = ["PAYLOADS", "SCHEMA_VERSIONS", "Manifest", "Member"]
+__all__ = ["NEW_KEYS", "PAYLOADS", "SCHEMA_VERSIONS", "Manifest", "Member"]
 
-SCHEMA_VERSIONS = (1, 2)
-"""Schemas that this release reads: 1 has no payloads, and is what a plan without any is written in."""
+SCHEMA_VERSIONS = (1, 2, 3)
+"""Schemas that this release reads. A plan is written in the first that has all of its keys."""
 PAYLOADS = tuple(Payloads.model_fields)
-"""Keys of a manifest that came with schema 2."""
+"""Keys of what `uperfuse build` adds."""
+NEW_KEYS = {2: PAYLOADS, 3: ("geometries",)}
+"""Schema -> keys of a manifest that came with it."""
 
 
 class Member(Model):
@@ -31,21 +33,79 @@ class Member(Model):
 
 
 class Manifest(Payloads, Network):
-    """`manifest.json`: a network, what `uperfuse build` added to it, and the members of the archive."""
+    """`manifest.json`: a network, what `uperfuse build` added to it, and the members of the archive.
 
-    schema_version: Literal[1, 2]
+    Attributes:
+        geometries: the network for tiles of other sides than its own.
+    """
+
+    schema_version: Literal[1, 2, 3]
+    geometries: Annotated[tuple[Geometry, ...], Field(max_length=16)] = ()
     members: dict[Label, Member] = Field(default_factory=dict)
+
+    @property
+    def schema_needed(self) -> Literal[1, 2, 3]:
+        """The first schema that has all of its keys."""
+        if self.geometries:
+            return 3
+        return 2 if self.has_payloads else 1
+
+    @property
+    def tile_sides_px(self) -> tuple[int, ...]:
+        """Sides of the tiles that it takes, in pixels of the base modality, its own first."""
+        return (self.base_px, *(geometry.tiles_px[self.base] for geometry in self.geometries))
+
+    def at(self, tile_px: int) -> Manifest:
+        """As if the plan had tiles of this side alone; without payloads, which are for its own.
+
+        Args:
+            tile_px: one of `tile_sides_px`.
+
+        Raises:
+            KeyError: the plan has none of this side.
+        """
+        if tile_px == self.base_px:
+            return self
+        for geometry in self.geometries:
+            if geometry.tiles_px[self.base] == tile_px:
+                bare = {name: Payloads.model_fields[name].get_default() for name in PAYLOADS}
+                return self.model_copy(update={**self._at(geometry), **bare, "geometries": (), "schema_version": 1})
+        raise KeyError(tile_px)
+
+    @model_validator(mode="after")
+    def _geometries_agree(self) -> Manifest:
+        for geometry in self.geometries:
+            changed = self._at(geometry)
+            tile_px = geometry.tiles_px[self.base]
+            if self.tile_sides_px.count(tile_px) > 1:
+                raise ValueError(f"tiles of {tile_px} px occur more than once")
+            fields = {name: getattr(self, name) for name in Network.model_fields} | changed
+            try:
+                Network.model_validate(fields)
+            except ValidationError as error:
+                reason = error.errors(include_url=False, include_context=False)[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"tiles of {tile_px} px: {reason}") from None
+        return self
 
     @model_validator(mode="after")
     def _payloads_agree(self) -> Manifest:
-        expected = 2 if self.has_payloads else 1
-        if self.schema_version != expected:
+        needed = self.schema_needed
+        if self.schema_version != needed:
+            held = [name for name in ("geometries", *PAYLOADS) if getattr(self, name)]
             raise ValueError(
-                f"payloads came with schema 2: a plan with{'' if expected == 2 else 'out'} any is of schema {expected},"
-                f" and this one says {self.schema_version}"
+                f"a plan with {', '.join(held) or 'no payloads'} is of schema {needed}, and this one says"
+                f" {self.schema_version}"
             )
         check_payloads(self, self)
         return self
+
+    def portable_members(self) -> dict[str, str]:
+        """Every member that the network needs on any machine, at any side of its tiles -> who needs it."""
+        used = super().portable_members()
+        for tile_px in self.tile_sides_px[1:]:
+            for member, user in self.at(tile_px).portable_members().items():
+                used.setdefault(member, f"{user} for tiles of {tile_px} px")
+        return used
 
     def members_used(self) -> dict[str, str]:
         """Every member that a part of the manifest names -> who needs it."""

@@ -6,7 +6,7 @@ What one part says must agree with the others: a network that passes here can be
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -17,6 +17,7 @@ __all__ = [
     "Channel",
     "Check",
     "ClassEntry",
+    "Geometry",
     "Modality",
     "Network",
     "Provenance",
@@ -181,6 +182,26 @@ class Provenance(Model):
     tools: dict[Name, Label]
 
 
+class Geometry(Model):
+    """The same network for tiles of another side.
+
+    Its graphs lack the weights that they share with the plan's own: a weight that a node reads and the graph does not
+    hold is that of the same name in the plan's own graph of the segment.
+
+    Attributes:
+        tiles_px: modality -> side of a tile in its own pixels.
+        label_px: see `Network`, as what follows.
+    """
+
+    tiles_px: Annotated[dict[Name, Pixels], Field(min_length=1, max_length=32)]
+    label_px: Pixels
+    logits_px: Pixels
+    upsampling: Annotated[tuple[Resize, ...], Field(max_length=2)]
+    segments: Annotated[tuple[Segment, ...], Field(min_length=1, max_length=128)]
+    accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=256)] = ()
+    check: Check | None = None
+
+
 class Network(Model):
     """The network that a plan holds, as any machine runs it.
 
@@ -270,6 +291,21 @@ class Network(Model):
         if self.check is not None and set(self.check.members) != tasks:
             raise ValueError(f"check covers {sorted(self.check.members)}, tasks are {sorted(tasks)}")
         return self
+
+    def _at(self, geometry: Geometry) -> dict[str, Any]:
+        """What changes with the side of the tiles.
+
+        Raises:
+            ValueError: the geometry has sides of other modalities.
+        """
+        if set(geometry.tiles_px) != {modality.name for modality in self.modalities}:
+            raise ValueError(
+                f"a geometry has sides for {sorted(geometry.tiles_px)}, the plan's modalities are "
+                f"{sorted(modality.name for modality in self.modalities)}"
+            )
+        sized = (each.model_copy(update={"tile_px": geometry.tiles_px[each.name]}) for each in self.modalities)
+        kept = {name: getattr(geometry, name) for name in Geometry.model_fields if name != "tiles_px"}
+        return {"modalities": tuple(sized), **kept}
 
     def parts_of(self, *, cut: bool) -> tuple[str, ...]:
         """Names of the parts that TensorRT runs, with series' encoders cut at our kernels or whole."""

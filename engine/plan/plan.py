@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from ..errors import PlanError
 from .archive_file import Source, sums, write_archive
 from .container import MANIFEST, MAX_PLAN_BYTES, place, read_entries
-from .manifest import PAYLOADS, SCHEMA_VERSIONS, Manifest, Member
+from .manifest import NEW_KEYS, SCHEMA_VERSIONS, Manifest, Member
 from .signature import SIGNATURE, check_signatures, sign_manifest
 from .strict_json import parse
 
@@ -45,7 +45,7 @@ class Plan:
 
     Attributes:
         path: the file.
-        manifest: what the plan says of itself.
+        manifest: what the plan says of itself; for tiles of another side than its own, where it was opened for those.
         hash: SHA-256 (hex) of `manifest.json`, the identity of the plan: the manifest lists the hash of all else but
             the signatures, which change nothing of what the plan is.
         signed_by: public keys (Ed25519, 32 bytes each, rising) whose signatures over the manifest are right. Whose
@@ -53,7 +53,7 @@ class Plan:
         size: bytes of the file.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, *, tile_px: int | None = None) -> None:
         """Use `Plan.open`."""
         self.path = path
         self._file = file
@@ -76,13 +76,18 @@ class Plan:
         if SIGNATURE in self._entries:
             self.signed_by = check_signatures(self._content(SIGNATURE), manifest=content)
             self._check_crc(SIGNATURE)
+        self._own = self.manifest
+        if tile_px is not None:
+            self.manifest = _at_tile_px(self._own, tile_px)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Plan:
+    def open(cls, path: str | os.PathLike[str], *, tile_px: int | None = None) -> Plan:
         """Open a plan file.
 
         Args:
             path: the file.
+            tile_px: side of a tile in pixels of the base modality, one of `manifest.tile_sides_px`; None: the
+                plan's own.
 
         Returns:
             The plan; close it, or use it in a `with` statement.
@@ -98,7 +103,10 @@ class Plan:
         except (OSError, ValueError) as error:
             raise PlanError(f"{str(path)!r} cannot be opened: {_reason(error)}; give the path of a plan") from error
         try:
-            return cls(path, file)
+            return cls(path, file, tile_px=tile_px)
+        except _NoSuchSideError as error:
+            file.close()
+            raise PlanError(f"{path} {error}") from None
         except (PlanError, OSError) as error:
             file.close()
             raise PlanError(f"{path}: {_reason(error)}; export or fetch the plan again") from error
@@ -131,6 +139,16 @@ class Plan:
                 )
             self._hashed.add(name)
         return content
+
+    def lender(self, segment: str) -> str | None:
+        """Member that holds the weights which the graph of `segment` lacks; None where it has all of its own."""
+        own = self._own.segment(segment).member
+        return None if own == self.manifest.segment(segment).member else own
+
+    def graph_hash(self, segment: str) -> str:
+        """SHA-256 (hex) of the graph of `segment`, and behind it that of the one that it shares weights with."""
+        members = (self.manifest.segment(segment).member, self.lender(segment))
+        return "+".join(self.manifest.members[name].sha256 for name in members if name is not None)
 
     def rehash(self, name: str) -> Member:
         """Hash one member anew, whether or not it was hashed before.
@@ -272,10 +290,25 @@ def _write(
     write_archive(path, place(placed), {**members, **added}, mode=mode)
 
 
+class _NoSuchSideError(PlanError):
+    """The plan is sound, and has no tiles of that side."""
+
+
+def _at_tile_px(manifest: Manifest, tile_px: int) -> Manifest:
+    try:
+        return manifest.at(tile_px)
+    except KeyError:
+        sides = ", ".join(map(str, manifest.tile_sides_px))
+        raise _NoSuchSideError(
+            f"has no tiles of {tile_px} px, expected a side of {sides}; choose one of them, or export the network with "
+            f"--tile-px {tile_px}"
+        ) from None
+
+
 def _manifest_bytes(manifest: Manifest) -> bytes:
-    """The manifest as it is stored: without payloads in the first schema, which earlier releases read, too."""
-    version = 2 if manifest.has_payloads else 1
-    left_out = {"schema_version", *(() if version == 2 else PAYLOADS)}
+    """The manifest as it is stored: without the keys of later schemas, so that earlier releases read it, too."""
+    version = manifest.schema_needed
+    left_out = {"schema_version", *(key for since, keys in NEW_KEYS.items() if since > version for key in keys)}
     tree = {"schema_version": version, **manifest.model_dump(mode="json", exclude=left_out)}
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -286,7 +319,7 @@ def _read_manifest(content: bytes) -> Manifest:
         raise PlanError(f"{MANIFEST} is not a JSON object")
     version = tree.get("schema_version")
     if type(version) is not int or version not in SCHEMA_VERSIONS:
-        read = " and ".join(map(str, SCHEMA_VERSIONS))
+        read = f"{', '.join(map(str, SCHEMA_VERSIONS[:-1]))} and {SCHEMA_VERSIONS[-1]}"
         raise PlanError(f"schema_version is {ascii(version)[:40]}, and this release of uperfuse reads {read}")
     try:
         return Manifest.model_validate_json(content, strict=True)

@@ -19,7 +19,7 @@ from ...engine.check import check_tiles_of
 from ...engine.engine import Engine
 from ...engine.errors import BackendError, CheckpointError
 from ...engine.plan.manifest import Manifest
-from ...engine.plan.network import Accuracy, Check, Provenance, Resize, Segment
+from ...engine.plan.network import Accuracy, Check, Geometry, Provenance, Resize, Segment
 from ...engine.plan.plan import Plan, write_plan
 from ...engine.rasters import Scene
 from ..checkpoint import load_checkpoint
@@ -30,7 +30,8 @@ from .describe import DescribedNetwork, describe_network
 from .graph import Graph, export_graph
 from .rewrite import rewritten
 from .segments import segments_of
-from .sizes import tile_sides
+from .sharing import sharing_weights
+from .sizes import each_once, tile_sides
 
 __all__ = ["ExportReport", "export_checkpoint", "export_network"]
 
@@ -55,7 +56,7 @@ def export_checkpoint(
     *,
     out: Path,
     config: Path | ExportConfig | None = None,
-    tile_px: int | None = None,
+    tile_px: int | Sequence[int] | None = None,
     name: str | None = None,
     scene: Scene | None = None,
     overwrite: bool = False,
@@ -67,7 +68,8 @@ def export_checkpoint(
         checkpoint: weights as `.safetensors`, with the names of the published ones.
         out: the plan to write.
         config: what keys and shapes cannot tell, as YAML or as an object; published names need none.
-        tile_px: side of a tile in pixels of the first modality; other sensors follow. None: as trained.
+        tile_px: side of a tile in pixels of the first modality; other sensors follow. None: as trained. Several: the
+            plan takes tiles of each, the first being its own.
         name: name of the network; None takes the file's.
         scene: rasters whose first tiles the check runs on beside random ones.
         overwrite: replace an existing plan.
@@ -112,7 +114,7 @@ def export_network(
     name: str,
     provenance: Provenance,
     said: ExportConfig | None = None,
-    tile_px: int | None = None,
+    tile_px: int | Sequence[int] | None = None,
     scene: Scene | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
@@ -120,16 +122,72 @@ def export_network(
     network = network.eval()
     said = said or ExportConfig()
     # what can be refused is refused before the work begins
-    tiles_px = tile_sides(network.spec, said=said.modalities, tile_px=tile_px)
-    described = describe_network(network.spec, name=name, said=said, tiles_px=tiles_px, say=say)
+    sides = each_once(tile_px)
+    tiles_px = [tile_sides(network.spec, said=said.modalities, tile_px=side) for side in sides]
+    described = [
+        describe_network(network.spec, name=name, said=said, tiles_px=each, say=say if first else _nobody)
+        for first, each in zip((True, *(False,) * len(sides)), tiles_px, strict=False)
+    ]
     out.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(out.parent, os.W_OK):
         raise CheckpointError(f"{out.parent} cannot be written to; choose another folder")
-    graphs = []
+    trials = [
+        _trial(network, each, name=name, provenance=provenance, scene=scene, say=say)
+        for each in reversed(described)  # so that the network is left as the plan's own tiles want it
+    ]
+    own, *others = reversed(trials)
+    manifest, members = own.manifest, dict(own.members)
+    if others:
+        geometries = [_geometry(trial, own, members) for trial in others]
+        manifest = manifest.model_copy(update={"geometries": tuple(geometries), "schema_version": 3})
+    with tempfile.TemporaryDirectory(prefix=".uperfuse-export-", dir=out.parent) as folder:
+        trial_plan = Path(folder) / "trial.plan"
+        write_plan(trial_plan, manifest, members)
+        say("comparing with PyTorch")
+        accuracy = [tuple(_measure(trial_plan, trial)) for trial in (own, *others)]
+    for trial, measured in zip((own, *others), accuracy, strict=True):
+        _accept(measured)
+        of_side = f", tiles of {trial.manifest.base_px} px" if others else ""
+        for entry in measured:
+            error, equal = f"{entry.relative_error:.1e}", f"{entry.argmax_equal:.3%}"
+            say(f"{entry.task} in {entry.precision}{of_side}: relative error {error}, {equal} of classes equal")
+    measured_geometries = (
+        geometry.model_copy(update={"accuracy": measured})
+        for geometry, measured in zip(manifest.geometries, accuracy[1:], strict=True)
+    )
+    manifest = manifest.model_copy(update={"accuracy": accuracy[0], "geometries": tuple(measured_geometries)})
+    write_plan(out, manifest, members)
+    with Plan.open(out) as plan:
+        return ExportReport(plan.hash, out.stat().st_size, accuracy[0])
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The network for tiles of one side, by itself, and what PyTorch gives for some of them."""
+
+    manifest: Manifest
+    graphs: Sequence[Graph]
+    members: Mapping[str, bytes]
+    samples: Sequence[tuple[Sample, Mapping[str, NDArray[np.float32]]]]
+    tiles: str
+
+
+def _trial(
+    network: UPerFuse,
+    described: DescribedNetwork,
+    *,
+    name: str,
+    provenance: Provenance,
+    scene: Scene | None,
+    say: Callable[[str], None],
+) -> _Trial:
+    """Export every segment for tiles of one side."""
+    tiles_px = {modality.name: modality.tile_px for modality in described.modalities}
     for image in network.spec.images:
         network.set_tile(image.name, (tiles_px[image.name],) * 2)
+    graphs = []
     for segment in segments_of(network, tiles_px=tiles_px):
-        say(f"exporting {segment.name}")
+        say(f"exporting {segment.name} for tiles of {tiles_px[network.spec.modalities[0]]} px")
         graphs.append(export_graph(rewritten(segment)))
     manifest = _manifest(network, graphs, described, name=name, provenance=provenance)
     members: dict[str, bytes] = {f"segments/{_file(graph.name)}": graph.data for graph in graphs}
@@ -137,19 +195,31 @@ def export_network(
     samples = _samples(network, manifest, real)
     for task, logits in samples[0][1].items():
         members[f"check/{task}.npy"] = _npy(logits[0, :, ::_CHECK_STRIDE_PX, ::_CHECK_STRIDE_PX])
-    what = f"{_RANDOM_TILES} random" + (f" and {len(real)} real" if real else "")
-    with tempfile.TemporaryDirectory(prefix=".uperfuse-export-", dir=out.parent) as folder:
-        trial = Path(folder) / "trial.plan"
-        write_plan(trial, manifest, members)
-        say("comparing with PyTorch")
-        accuracy = tuple(_measure(trial, samples, what))
-    _accept(accuracy)
-    for entry in accuracy:
-        error, equal = f"{entry.relative_error:.1e}", f"{entry.argmax_equal:.3%}"
-        say(f"{entry.task} in {entry.precision}: relative error {error}, {equal} of classes equal")
-    write_plan(out, manifest.model_copy(update={"accuracy": accuracy}), members)
-    with Plan.open(out) as plan:
-        return ExportReport(plan.hash, out.stat().st_size, accuracy)
+    tiles = f"{_RANDOM_TILES} random" + (f" and {len(real)} real" if real else "")
+    return _Trial(manifest, graphs, members, samples, tiles)
+
+
+def _geometry(trial: _Trial, own: _Trial, members: dict[str, bytes]) -> Geometry:
+    """What a plan says of tiles of another side; its graphs and check go to the members."""
+    manifest = trial.manifest
+    assert manifest.check is not None, "every trial has a check"
+    segments = []
+    for segment, graph, lender in zip(manifest.segments, trial.graphs, own.graphs, strict=True):
+        shared = sharing_weights(graph, lender)
+        if shared is not lender:
+            segment = segment.model_copy(update={"member": f"segments/{manifest.base_px}/{_file(graph.name)}"})
+            members[segment.member] = shared.data
+        segments.append(segment)
+    checks = {task: f"check/{manifest.base_px}/{task}.npy" for task in manifest.check.members}
+    members |= {checks[task]: trial.members[member] for task, member in manifest.check.members.items()}
+    return Geometry(
+        tiles_px={modality.name: modality.tile_px for modality in manifest.modalities},
+        label_px=manifest.label_px,
+        logits_px=manifest.logits_px,
+        upsampling=manifest.upsampling,
+        segments=tuple(segments),
+        check=manifest.check.model_copy(update={"members": checks}),
+    )
 
 
 def _manifest(
@@ -208,18 +278,16 @@ def _samples(
     return [(each, reference_logits(network, manifest, each.tiles, voids=each.voids)) for each in (*random, *real)]
 
 
-def _measure(
-    plan: Path, samples: Sequence[tuple[Sample, Mapping[str, NDArray[np.float32]]]], what: str
-) -> Iterator[Accuracy]:
+def _measure(plan: Path, trial: _Trial) -> Iterator[Accuracy]:
     for precision in ("float32", "bf16"):
         try:
-            engine = Engine.load(plan, device="cpu", precision=precision)
+            engine = Engine.load(plan, device="cpu", precision=precision, tile_px=trial.manifest.base_px)
         except BackendError:
             if precision == "float32":
                 raise
             continue  # this processor has no bf16; the manifest then says nothing of it
         with engine:
-            yield from compare(engine, samples, what=what)
+            yield from compare(engine, trial.samples, what=trial.tiles)
 
 
 def _accept(accuracy: Sequence[Accuracy]) -> None:
@@ -239,6 +307,10 @@ def _encoder_words(network: UPerFuse) -> str:
     backbone = network.spec.images[0].backbone
     words = f"{backbone.family} {'-'.join(map(str, backbone.dims))}, depths {'-'.join(map(str, backbone.depths))}"
     return f"{words}, U-TAE" if network.spec.series else words
+
+
+def _nobody(line: str) -> None:
+    """Is told a line."""
 
 
 def _file(segment: str) -> str:

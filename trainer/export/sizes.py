@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...engine.errors import CheckpointError
 from ...engine.flairhub import MODALITIES
 from ..network import NetworkSpec
 from .config import ModalityConfig
 
-__all__ = ["label_side", "tile_sides", "uneven_tiles"]
+__all__ = ["each_once", "label_side", "tile_sides", "uneven_tiles"]
 
 _LABEL_PX = 512
 _MOST_TILE_PX = 4_096
 _MOST_LABEL_PX = 16_384
 _LEAST_SERIES_PX = 2
 _COARSEST = 32
+
+
+def each_once(tile_px: int | Sequence[int] | None) -> list[int | None]:
+    """The sides of tiles that are asked for; None stands for the one that the network was trained with.
+
+    Raises:
+        CheckpointError: none, or one of them more than once.
+    """
+    if tile_px is None or isinstance(tile_px, int):
+        return [tile_px]
+    if not tile_px or len(set(tile_px)) < len(tile_px):
+        asked = ", ".join(map(str, tile_px)) or "none"
+        raise CheckpointError(f"sides of tiles are {asked}, expected at least one, each once; correct them")
+    return [*tile_px]
 
 
 def tile_sides(spec: NetworkSpec, *, said: Mapping[str, ModalityConfig], tile_px: int | None) -> dict[str, int]:

@@ -67,7 +67,7 @@ class CpuBackend:
         self.threads = self._segments.threads
         self.reasons = (*self._segments.reasons, *why)
         self._watch = Stopwatch()
-        store = SeriesStore(prime_cache, plan.manifest) if prime_cache is not None else None
+        store = SeriesStore(prime_cache, plan) if prime_cache is not None else None
         self._steps = Steps(plan.manifest, self._segments, self._watch, store)
         grids: tuple[Grid, ...] = ("label", "base")
         self._classifiers = {grid: Classifier(plan.manifest, grid=grid, threads=self.threads) for grid in grids}

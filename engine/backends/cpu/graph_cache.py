@@ -17,7 +17,7 @@ from pathlib import Path
 import openvino as ov
 
 from ...cache import cache_root
-from ...plan.manifest import Manifest
+from ...plan.plan import Plan
 
 __all__ = ["MAX_CACHE_BYTES", "REVISION", "open_cache", "trim_cache"]
 
@@ -28,13 +28,13 @@ MAX_CACHE_BYTES = 8 << 30
 """Size of all compiled graphs together, beyond which the least recently used ones are deleted."""
 
 
-def open_cache(manifest: Manifest) -> Path | None:
+def open_cache(plan: Plan) -> Path | None:
     """Folder for the compiled graphs of a plan, marked as used now; None where none can be written."""
-    names = [segment.member for segment in manifest.segments]
+    manifest = plan.manifest
+    graphs = [plan.graph_hash(segment.name) for segment in manifest.segments]
     if manifest.quantised is not None:
-        names += manifest.quantised.segments.values()
-    graphs = sorted(manifest.members[name].sha256 for name in names)
-    key = [str(REVISION), ov.get_version(), *graphs]
+        graphs += [manifest.members[name].sha256 for name in manifest.quantised.segments.values()]
+    key = [str(REVISION), ov.get_version(), *sorted(graphs)]
     try:
         folder = cache_root() / "openvino" / hashlib.sha256("/".join(key).encode()).hexdigest()[:32]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -32,8 +32,8 @@ from ...errors import BackendError, PlanError
 from ...plan.network import Modality, Segment
 from ...plan.plan import Plan
 from ..doors import check_doors
-from ..graph_file import check_graph_file
 from ..openvino_core import openvino_core
+from ..segment_graph import segment_graph
 from .compiling import compile_graph, first_line
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
@@ -78,7 +78,7 @@ class CpuSegments:
             raise BackendError(f"threads is {threads}, expected at least 1; leave it out to use every core")
         name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
         check_doors(plan.manifest)
-        self._cache = open_cache(plan.manifest)
+        self._cache = open_cache(plan)
         kept = () if self._cache else ("compiled at every load: the cache folder cannot be written",)
         self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", chosen.why, *kept)
         self._open = True
@@ -201,8 +201,7 @@ class CpuSegments:
         return fix_shapes(self._read(name), self._manifest.segment(name))
 
     def _read(self, name: str) -> ov.Model:
-        content = self._plan.member(self._quantised.get(name, self._manifest.segment(name).member))
-        check_graph_file(content, segment=name)
+        content = segment_graph(self._plan, name, member=self._quantised.get(name))
         try:
             return openvino_core().read_model(io.BytesIO(content))
         except RuntimeError as error:

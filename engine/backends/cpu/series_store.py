@@ -18,7 +18,7 @@ import numpy as np
 import openvino as ov
 
 from ...errors import BackendError
-from ...plan.manifest import Manifest
+from ...plan.plan import Plan
 from ...tiles import SeriesTile
 from ..openvino_core import openvino_core
 from .graph_cache import REVISION
@@ -34,22 +34,23 @@ class SeriesStore:
 
     Args:
         folder: made where it does not exist.
-        manifest: of the plan.
+        plan: an open plan.
 
     Raises:
         BackendError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, plan: Plan) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BackendError(f"{folder} cannot be made: {error.strerror}; name a folder for what is primed") from None
         self._folder = folder
         processor = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
+        made = f"{_FORMAT}/{REVISION}"
         self._graphs = {
-            modality.name: f"{_FORMAT}/{REVISION}/{_graph_of(manifest, modality.name)}/{ov.get_version()}/{processor}"
-            for modality in manifest.modalities
+            modality.name: "/".join((made, plan.graph_hash(f"encoder:{modality.name}"), ov.get_version(), processor))
+            for modality in plan.manifest.modalities
             if modality.kind == "series"
         }
 
@@ -83,7 +84,3 @@ class SeriesStore:
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key[2:]}.npz"
-
-
-def _graph_of(manifest: Manifest, modality: str) -> str:
-    return manifest.members[manifest.segment(f"encoder:{modality}").member].sha256

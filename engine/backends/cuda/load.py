@@ -85,7 +85,8 @@ def _verify_once(backend: CudaBackend, plan: Plan, payload: EnginePayload, devic
     """Check a payload before its first prediction on a GPU, unless it was built on it."""
     if payload.verified is not None and payload.verified.machine == device.name:
         return
-    key = key_of(plan.hash, payload.target, device.name, str(device.capability), *map(str, device.driver_version))
+    machine = (device.name, str(device.capability), *map(str, device.driver_version))
+    key = key_of(plan.hash, str(plan.manifest.base_px), payload.target, *machine)
     mark = cache_root() / "verified" / key
     if mark.exists():
         return

@@ -58,9 +58,9 @@ def test_plans_do_not_share_a_folder_unless_their_graphs_are_the_same(plans, roo
     folders = set()
     for name in ("series", "aerial"):
         with Engine.load(plans(name)[0]) as engine:
-            folders.add(open_cache(engine.manifest))
-            renamed = engine.manifest.model_copy(update={"name": "other"})
-            assert open_cache(renamed) in folders
+            folders.add(open_cache(engine.plan))
+            engine.plan.manifest = engine.manifest.model_copy(update={"name": "other"})
+            assert open_cache(engine.plan) in folders
     assert len(folders) == 2
     assert {folder.parent for folder in folders} == {root}
 

@@ -66,7 +66,7 @@ def test_the_form_lies_beside_the_segments_and_changes_none(built):
         assert 0 < payload.parameters <= sum(segment.parameters for segment in before.manifest.segments)
         assert payload.max_miou_drop == LIMIT
         assert report.quantisation.miou_drop <= LIMIT
-        assert open_cache(before.manifest) != open_cache(after.manifest)
+        assert open_cache(before) != open_cache(after)
     steps = [line.split(":")[0] for line in said]
     assert steps[0].endswith(", without quantisation")
     assert steps[1:] == ["decode", "encoder", "comparing with float32 on the plan's fixed tiles"]

@@ -91,7 +91,7 @@ def test_profiles_are_counted_by_batch_and_within_it_by_dates() -> None:
 # where -> new value, and what the refusal says; engines are 0: cut, for a board; 1: whole, RTX; 2: cut, 8 bits
 _BOARD = ("engines", 0)
 _CHANGES: list[tuple[tuple[str | int, ...], Any, str]] = [
-    (("schema_version",), 1, "a plan with any is of schema 2, and this one says 1"),
+    (("schema_version",), 1, "is of schema 2, and this one says 1"),
     (("engines", 1, "target"), "sm_87-tensorrt-10.3.0-fp16", "engine target sm_87-tensorrt-10.3.0-fp16 occurs more"),
     ((*_BOARD, "target"), "../evil", "String should match"),
     ((*_BOARD, "target"), "other", "is expected in tensorrt/other/"),
@@ -179,7 +179,7 @@ def test_what_belongs_to_series_is_refused_without_them() -> None:
 
 def test_a_second_schema_without_payloads_is_refused() -> None:
     tree = json.loads(a_manifest().model_dump_json()) | {"schema_version": 2}
-    assert "a plan without any is of schema 1, and this one says 2" in _refused(tree)
+    assert "a plan with no payloads is of schema 1, and this one says 2" in _refused(tree)
 
 
 # sizes that no other part of the manifest knows: widths in front of and behind the attention
