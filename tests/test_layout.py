@@ -31,10 +31,11 @@ ARROWS = {
 PACKAGES = ("engine", "kernels", "trainer")
 NATIVE_USERS = {"engine", "benchmarks", "tests"}
 
-# `uperfuse export` reaches for the trainer, and `uperfuse build` for kernels that a plan lacks, by name and when it is
-# called: the runtime installs without both.
+# `uperfuse export` and `uperfuse data` reach for the trainer, and `uperfuse build` for kernels that a plan lacks, by
+# name and when it is called: the runtime installs without both.
 EXCEPTIONS = [
     ("engine/cli/export.py", "uperfuse.trainer.export"),
+    ("engine/cli/data.py", "uperfuse.trainer.data"),
     ("engine/builder/kernels.py", "uperfuse.kernels.build"),
 ]
 
@@ -43,7 +44,7 @@ OPTIONAL = {
     "engine/builder/": {"onnx", "google", "nncf"},
     "engine/backends/cuda/": {"pycuda"},
     "engine/rasters/": {"pyogrio", "shapely"},
-    "engine/cluster/": {"distributed", "dask_jobqueue"},
+    "engine/cluster/": {"dask", "distributed", "dask_jobqueue"},
     "engine/benchmark_picture.py": {"matplotlib"},
 }
 
@@ -167,7 +168,32 @@ SURFACE = {
     "kernels/temporal_aggregate": {"temporal_aggregate"},
     "kernels/temporal_attention": {"AttentionWeights", "temporal_attention"},
     "kernels/window_attention": {"admits", "window_attention"},
-    "trainer": {"checkpoint", "export", "fit", "network"},
+    "trainer": {"checkpoint", "data", "export", "fit", "network"},
+    "trainer/data": {
+        "Augmentation",
+        "Batch",
+        "ClassCount",
+        "DataSet",
+        "DataSetError",
+        "DomainCount",
+        "Patch",
+        "PatchDataset",
+        "PatchId",
+        "Prepared",
+        "PreparedSeries",
+        "Report",
+        "Sample",
+        "Series",
+        "Split",
+        "check",
+        "choose",
+        "collate",
+        "make_loader",
+        "prepare_sample",
+        "read_sample",
+        "simulate_data_set",
+        "turn",
+    },
     "trainer/export": {
         "ExportConfig",
         "ExportReport",

@@ -110,16 +110,18 @@ def simulate(
     shape_yx_px: tuple[int, int] = (512, 512),
     domain: Domain = DOMAINS["gascogne"],
     void_corner: bool = False,
+    year: int | None = None,
 ) -> SimulatedScene:
     """Simulate one place and all its images.
 
-    The same seed, size and domain give the same scene.
+    The same seed, size, domain and year give the same scene.
 
     Args:
         seed: chance of everything, >= 0.
         shape_yx_px: height and width in aerial pixels of 0.2 m; need not be a multiple of a tile.
         domain: region, one of `DOMAINS` or your own.
         void_corner: leave one corner of the aerial image without pixels, as at the end of a flight line.
+        year: of the aerial image and the series; drawn from the seed where left out.
 
     Returns:
         The scene.
@@ -135,7 +137,8 @@ def simulate(
     rng = stream(seed, "scene")
     site = choose_site(seed, domain, grid.extent_yx_m)
     landscape = build(site, grid)
-    year = int(rng.integers(2018, 2023))
+    drawn_year = int(rng.integers(2018, 2023))
+    year = drawn_year if year is None else year
     day = float(rng.integers(166, 236)) + 0.4 * domain.season_days
     sun = Sun(float(np.radians(rng.uniform(135, 195))), float(np.radians(rng.uniform(44, 58))))
     east, north = domain.origin_m

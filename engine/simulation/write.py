@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..flairhub import MODALITIES
 from .scene import MASK, SimulatedScene
 
-__all__ = ["write_scene"]
+__all__ = ["write_raster", "write_scene"]
 
 _CRS = "EPSG:2154"
 
@@ -35,7 +35,9 @@ def write_scene(scene: SimulatedScene, folder: Path | str) -> Path:
     inputs: dict[str, dict[str, str]] = {}
     for name, image in scene.images.items():
         nodata = 0 if name == "AERIAL_RGBI" and scene.void.any() else None
-        _write(scene, folder / f"{name}.tif", image, MODALITIES[name].gsd_m, MODALITIES[name].bands, nodata=nodata)
+        facts = MODALITIES[name]
+        path = folder / f"{name}.tif"
+        write_raster(path, image, origin_m=scene.origin_m, gsd_m=facts.gsd_m, bands=facts.bands, nodata=nodata)
         inputs[name] = {"path": f"{name}.tif"}
     for name, passes in scene.series.items():
         facts = MODALITIES[name]
@@ -47,7 +49,9 @@ def write_scene(scene: SimulatedScene, folder: Path | str) -> Path:
     inputs["SENTINEL2_TS"]["mask"] = f"{MASK}.tif"
     for task, label in scene.labels.items():
         nodata = 255 if scene.void.any() else None
-        _write(scene, folder / f"{task}.tif", label[None], MODALITIES["AERIAL_RGBI"].gsd_m, (task,), nodata=nodata)
+        gsd_m = MODALITIES["AERIAL_RGBI"].gsd_m
+        path = folder / f"{task}.tif"
+        write_raster(path, label[None], origin_m=scene.origin_m, gsd_m=gsd_m, bands=(task,), nodata=nodata)
     path = folder / "scene.yaml"
     ordered = {name: inputs[name] for name in MODALITIES}
     path.write_text(yaml.safe_dump({"inputs": ordered}, sort_keys=False), encoding="utf-8")
@@ -67,20 +71,30 @@ def _write_series(
 ) -> None:
     names = tuple(f"{day}_{band}" for day in _compact(dates) for band in bands)
     stacked = values.reshape(-1, *values.shape[-2:])
-    _write(scene, path, stacked, MODALITIES["SENTINEL2_TS"].gsd_m, names, nodata=None)
+    write_raster(path, stacked, origin_m=scene.origin_m, gsd_m=MODALITIES["SENTINEL2_TS"].gsd_m, bands=names)
 
 
-def _write(
-    scene: SimulatedScene,
+def write_raster(
     path: Path,
     values: NDArray[np.generic],
+    *,
+    origin_m: tuple[float, float],
     gsd_m: float,
     bands: tuple[str, ...],
-    *,
-    nodata: int | None,
+    nodata: int | None = None,
 ) -> None:
+    """Write one GeoTIFF in EPSG:2154.
+
+    Args:
+        path: where.
+        values: [C, Y, X].
+        origin_m: easting and northing of the north-west corner.
+        gsd_m: pixel size in metres.
+        bands: names of the bands.
+        nodata: value of void pixels, if there are any.
+    """
     count, height, width = values.shape
-    east, north = scene.origin_m
+    east, north = origin_m
     # A block is at most 256 px and, as TIFF demands, a multiple of 16: small rasters get small blocks.
     block_y, block_x = (min(256, -(-size // 16) * 16) for size in (height, width))
     profile = {

@@ -1,0 +1,122 @@
+"""Prepared patches to a batch: series padded to the longest, absences marked, labels as class maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .dates import Dates
+from .layout import LABEL_PX, PatchId
+from .prepare import Prepared
+from .sample import UNLABELLED
+
+__all__ = ["Batch", "collate"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What `UPerFuse.forward` takes, and the truth.
+
+    Attributes:
+        patches: which, B of them, with their domains and regions.
+        inputs: modality -> float32 [B, C, Y, X] or [B, T, C, Y, X]; 0 where a patch lacks it, and in padding. A
+            modality that all of them lack is left out.
+        days: series -> days from the reference date, float32 [B, T].
+        masks: series -> True for a date, False for padding, bool [B, T].
+        present: modality -> True where the patch has it, bool [B].
+        labels: task -> classes, uint8 [B, Y, X]; 255 where not known and for a patch without this label. A task that
+            no patch has a label of is left out.
+        dates: series -> datetime64[D] [T] of each patch, without padding.
+    """
+
+    patches: tuple[PatchId, ...]
+    inputs: dict[str, Tensor]
+    days: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    present: dict[str, Tensor]
+    labels: dict[str, Tensor]
+    dates: dict[str, tuple[Dates, ...]]
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same in memory from which a GPU can copy by itself."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        def changed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(tensor) for name, tensor in tensors.items()}
+
+        return replace(
+            self,
+            inputs=changed(self.inputs),
+            days=changed(self.days),
+            masks=changed(self.masks),
+            present=changed(self.present),
+            labels=changed(self.labels),
+        )
+
+
+def collate(prepared: Sequence[Prepared]) -> Batch:
+    """Stack some patches.
+
+    Every series is padded with zeros to the longest of the batch, at least to one date; masks say what is real.
+
+    Args:
+        prepared: B patches; they may differ in modalities, labels and numbers of dates.
+    """
+    inputs: dict[str, Tensor] = {}
+    days: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
+    present: dict[str, Tensor] = {}
+    dates: dict[str, tuple[Dates, ...]] = {}
+    for name in _names([each.images for each in prepared]):
+        images = [each.images.get(name) for each in prepared]
+        inputs[name] = _stack(images)
+        present[name] = torch.tensor([image is not None for image in images])
+    for name in _names([each.series for each in prepared]):
+        series = [each.series.get(name) for each in prepared]
+        longest = max(1, *(len(one.days) for one in series if one is not None))
+        inputs[name] = _stack([None if one is None else _padded(one.pixels, longest) for one in series])
+        days[name] = _stack([None if one is None else _padded(one.days, longest) for one in series])
+        counts = [0 if one is None else len(one.days) for one in series]
+        masks[name] = torch.arange(longest) < torch.tensor(counts)[:, None]
+        present[name] = torch.tensor([one is not None for one in series])
+        dates[name] = tuple(np.zeros(0, "datetime64[D]") if one is None else one.dates for one in series)
+    unknown = np.full((LABEL_PX, LABEL_PX), UNLABELLED, np.uint8)
+    labels = {
+        task: torch.from_numpy(np.stack([each.labels.get(task, unknown) for each in prepared]))
+        for task in _names([each.labels for each in prepared])
+    }
+    return Batch(tuple(each.patch for each in prepared), inputs, days, masks, present, labels, dates)
+
+
+def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
+    """Keys of all mappings, in the order in which they are met."""
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _padded(values: NDArray[np.float32], dates: int) -> NDArray[np.float32]:
+    padded = np.zeros((dates, *values.shape[1:]), np.float32)
+    padded[: len(values)] = values
+    return padded
+
+
+def _stack(values: Sequence[NDArray[np.float32] | None]) -> Tensor:
+    """Stack along a new first axis; zeros stand for what is None."""
+    shape = next(value.shape for value in values if value is not None)
+    stacked = np.zeros((len(values), *shape), np.float32)
+    for place, value in zip(stacked, values, strict=True):
+        if value is not None:
+            place[...] = value
+    return torch.from_numpy(stacked)

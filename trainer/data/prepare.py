@@ -1,0 +1,104 @@
+"""Samples to what a network takes, by the engine's own preparation, so that training and inference cannot differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engine.errors import TileError
+from ...engine.flairhub import MODALITIES
+from ...engine.plan.network import Modality
+from ...engine.prepare import prepare_image, prepare_series
+from ...engine.rasters.source import Pixels
+from ...engine.series import days_from_reference
+from ...engine.tiles import ImageTile, SeriesTile
+from .dates import Dates
+from .errors import DataSetError
+from .layout import PatchId
+from .sample import Sample, Series
+
+__all__ = ["Prepared", "PreparedSeries", "prepare_sample"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PreparedSeries:
+    """A series as its encoder takes it, without padding.
+
+    Attributes:
+        pixels: float32 [T, C, Y, X].
+        days: from the reference date, float32 [T].
+        dates: datetime64[D] [T].
+    """
+
+    pixels: Floats
+    days: Floats
+    dates: Dates
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One patch as the network takes it; a modality or label that it lacks is in no mapping.
+
+    Attributes:
+        patch: which.
+        images: modality -> float32 [C, Y, X], 0 where void.
+        series: modality -> acquisitions; there may be none.
+        labels: task -> classes [Y, X] uint8, 255 where not known.
+    """
+
+    patch: PatchId
+    images: Mapping[str, Floats]
+    series: Mapping[str, PreparedSeries]
+    labels: Mapping[str, NDArray[np.uint8]]
+
+
+def prepare_sample(sample: Sample, modalities: Mapping[str, Modality]) -> Prepared:
+    """Prepare every modality of a sample.
+
+    Args:
+        sample: chosen from by `choose`, and augmented or not.
+        modalities: what the network takes, as its plan says it.
+
+    Raises:
+        DataSetError: names the patch that has numbers that are none.
+    """
+    try:
+        images = {name: _image(pixels, modalities[name]) for name, pixels in sample.images.items()}
+        series = {name: _series(series, modalities[name]) for name, series in sample.series.items()}
+    except TileError as error:
+        raise DataSetError(f"{sample.patch}: {error}") from None
+    return Prepared(sample.patch, images, series, sample.labels)
+
+
+def _image(pixels: Pixels, modality: Modality) -> Floats:
+    void = pixels.void[0] if pixels.void.any() else None
+    prepared: Floats = prepare_image(ImageTile(_bands(pixels.values, modality)[0], void), modality)[0]
+    return prepared
+
+
+def _series(series: Series, modality: Modality) -> PreparedSeries:
+    days = days_from_reference(series.dates, reference_day=modality.reference_day or "")
+    void = series.pixels.void if series.pixels.void.any() else None
+    tile = SeriesTile(_bands(series.pixels.values, modality), days, void)
+    pixels, days, _ = prepare_series(tile, modality, buckets=(len(series.dates),))
+    return PreparedSeries(pixels[0], days[0], series.dates)
+
+
+def _bands(values: NDArray[Any], modality: Modality) -> NDArray[Any]:
+    """Of all bands of the file [T, C, Y, X] those that the network takes, in its order."""
+    held = MODALITIES[modality.name].bands
+    if modality.bands == held:
+        return values
+    try:
+        return values[:, [held.index(band) for band in modality.bands]]
+    except ValueError:
+        raise DataSetError(
+            f"the network takes {', '.join(modality.bands)} of {modality.name}, files hold {', '.join(held)}; "
+            "name bands of the files"
+        ) from None
