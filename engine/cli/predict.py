@@ -64,6 +64,12 @@ def _predict(
     halo_px: Annotated[
         int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
     ] = None,
+    readers: Annotated[
+        int,
+        typer.Option(
+            help="Processes that read the rasters ahead, where one reader does not keep up; 1 reads in this process."
+        ),
+    ] = 1,
     blend_px: Annotated[
         int,
         typer.Option(
@@ -107,6 +113,7 @@ def _predict(
         area=area,
         confidence=not no_confidence,
         probabilities=probabilities,
+        readers=readers,
         keep_going=keep_going,
         allow_ungeoreferenced=allow_ungeoreferenced,
     )

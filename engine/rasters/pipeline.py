@@ -1,6 +1,6 @@
 """Tiles through the engine: read ahead, put into batches, mapped, and kept beside all that.
 
-    read (one thread) -> batches of tiles with the same modalities -> predict -> cut -> keep (one thread)
+    read (`readers.py`) -> batches of tiles with the same modalities -> predict -> cut -> keep (one thread)
 
 Every queue is bounded, so that the slowest stage sets the pace and memory stays as it is.
 """
@@ -8,11 +8,8 @@ Every queue is bounded, so that the slowest stage sets the pace and memory stays
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -21,11 +18,11 @@ from numpy.typing import NDArray
 from ..flairhub import dates_key
 from ..plan.manifest import Manifest
 from ..stopwatch import Stopwatch
-from .files import UnreadableError
 from .mosaic import TileMap
 from .progress import Advance
 from .reader import TileInputs
 from .run import Outcome
+from .tile_reader import ReadTile
 from .tiling import Tiling
 from .work import Planned, Work
 
@@ -65,14 +62,6 @@ class Predictor(Planned, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """A tile by its number, and what was read of it."""
-
-    number: int
-    inputs: TileInputs
-
-
 class Pipeline:
     """Maps tiles of an open scene.
 
@@ -99,51 +88,15 @@ class Pipeline:
         Raises:
             RasterError: a tile cannot be read, or what is finished cannot be kept.
         """
-        with closing(self._arriving(tiles)) as arriving:
+        ahead = 2 * self._work.batch
+        with closing(self._work.readers.read([*tiles], ahead=ahead, watch=self._watch)) as arriving:
             for batch in self._batches(arriving):
                 self._map_batch(batch)
                 self._advance(sum(tile.inputs.place.core_pixels for tile in batch))
 
-    def _arriving(self, tiles: Iterable[int]) -> Generator[Outcome | _Tile, None, None]:
-        """Tiles in order, read by one thread while others are predicted; two batches of them wait at most."""
-
-        def read(tile: int) -> Outcome | _Tile:
-            with self._watch.stage("read"):
-                return self._read(tile)
-
-        pool = ThreadPoolExecutor(1, thread_name_prefix="read")
-        try:
-            pending: deque[Future[Outcome | _Tile]] = deque()
-            for tile in tiles:
-                pending.append(pool.submit(read, tile))
-                if len(pending) > 2 * self._work.batch:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _read(self, tile: int) -> Outcome | _Tile:
-        work = self._work
-        place = work.tiling[tile]
-        outside = work.area.outside(place) if work.area else None
-        if outside is not None and outside[place.core_in_tile_yx].all():
-            return Outcome(tile, "void")
-        try:
-            inputs = work.patient.read(place)
-        except UnreadableError as error:
-            if not work.options.keep_going:
-                raise
-            return Outcome(tile, "unreadable", {"": str(error)})
-        if inputs is None:
-            return Outcome(tile, "void")
-        if outside is not None:
-            inputs = replace(inputs, void=inputs.void | outside)
-        return _Tile(tile, inputs)
-
-    def _batches(self, arriving: Iterable[Outcome | _Tile]) -> Iterator[list[_Tile]]:
+    def _batches(self, arriving: Iterable[Outcome | ReadTile]) -> Iterator[list[ReadTile]]:
         """Tiles of the same modalities, a batch at a time; what needs no prediction is kept at once."""
-        waiting: dict[frozenset[str], list[_Tile]] = {}
+        waiting: dict[frozenset[str], list[ReadTile]] = {}
         for each in arriving:
             if isinstance(each, Outcome):
                 self._keep(each)
@@ -155,7 +108,7 @@ class Pipeline:
                 yield waiting.pop(frozenset(each.inputs.tiles))
         yield from waiting.values()
 
-    def _map_batch(self, tiles: list[_Tile]) -> None:
+    def _map_batch(self, tiles: list[ReadTile]) -> None:
         with self._watch.stage("stack"):
             batch, voids = _stacked([tile.inputs for tile in tiles], self._engine.manifest)
         maps = self._predict(batch, voids)
@@ -172,7 +125,7 @@ class Pipeline:
         self._watch.add({**stages, "predict": spent - sum(stages.values())})
         return maps
 
-    def _cut(self, maps: Maps, index: int, tile: _Tile) -> dict[str, NDArray[np.uint8]]:
+    def _cut(self, maps: Maps, index: int, tile: ReadTile) -> dict[str, NDArray[np.uint8]]:
         """What one tile of a batch gives of all maps."""
         given: dict[str, NDArray[np.uint8]] = {}
         for task in self._work.mosaic.files:

@@ -32,6 +32,7 @@ def predict_raster(
     area: str | os.PathLike[str] | None = None,
     confidence: bool = True,
     probabilities: bool = False,
+    readers: int = 1,
     overwrite: bool = False,
     begin: Begin = "new",
     keep_going: bool = False,
@@ -43,8 +44,8 @@ def predict_raster(
 
     The maps are Cloud-Optimised GeoTIFFs named after the base raster and the task. Files appear when all are complete;
     until then, what is finished is kept in a hidden folder beside them, and survives whatever stops the run. What the
-    base does not show is void (255). The maps depend neither on `batch` nor on interruptions, and memory not on the
-    rasters' size.
+    base does not show is void (255). The maps do not depend on `batch`, `readers` and
+    interruptions, and memory not on the rasters' size.
 
     Args:
         engine: a loaded engine.
@@ -58,6 +59,8 @@ def predict_raster(
         area: vector file of polygons; pixels whose middle lies in none of them are void, and not computed.
         confidence: also write the largest probability in percent.
         probabilities: also write the probability of each class in percent.
+        readers: how many read the rasters, while tiles are mapped: 1 is a thread of this process, more are processes
+            with open files of their own. More help where `MapSummary.stages` says that "read" sets the pace.
         overwrite: replace maps that exist.
         begin: what to do where an interrupted run is kept: "new" refuses, "resume" goes on, "restart" throws it away.
         keep_going: leave tiles void that cannot be read, instead of stopping.
@@ -76,6 +79,7 @@ def predict_raster(
         area=None if area is None else Path(area),
         confidence=confidence,
         probabilities=probabilities,
+        readers=readers,
         keep_going=keep_going,
         allow_ungeoreferenced=allow_ungeoreferenced,
     )

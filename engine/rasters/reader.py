@@ -94,6 +94,11 @@ class SceneReader:
         """The base modality's pixels, which are those of the map."""
         return self._rasters[self._base.name].grid
 
+    @property
+    def in_strips(self) -> bool:
+        """Whether the base modality's raster lies on the disk in strips as wide as itself, not in blocks."""
+        return self._rasters[self._base.name].in_strips
+
     def close(self) -> None:
         """Close all files."""
         for raster in self._rasters.values():

@@ -61,6 +61,7 @@ class RasterSource:
 
     Attributes:
         grid: its pixels.
+        in_strips: whether it lies on the disk in strips as wide as itself, not in blocks.
         dates: of a series, `datetime64[D]` of each acquisition, [T]; None for an image.
         messages: how it is understood, for the user.
 
@@ -82,6 +83,7 @@ class RasterSource:
 
     def _understand(self, source: Source) -> None:
         self.grid = grid_of(source.path, self._dataset)
+        self.in_strips = bool(self._dataset.block_shapes[0][1] == self._dataset.width)
         self._check_types()
         acquisitions = 1 if self.dates is None else len(self.dates)
         labels = _labels_of_one(self._dataset, source.path, self.modality, acquisitions)

@@ -36,7 +36,8 @@ class MapSummary:
         void_fraction: void share of the map's pixels, 0 to 1.
         unreadable: tiles that were left void because they could not be read, and why.
         messages: all that was said of the rasters and of the tiles.
-        seconds: stage -> seconds that it was busy: "read" and "keep" in threads of their own; "stack", the engine's
+        seconds: stage -> seconds that it was busy: "read" (of several readers the mean) and "keep" beside everything
+            else; "stack", the engine's
             stages (or "predict" where it does not tell them apart) and "cut" one after the other; "publish" when all
             of that is over. "mapping" is the wall-clock time of all but the last.
     """
@@ -59,7 +60,9 @@ class MapSummary:
         if not mapping or not busy:
             return words
         shares = ", ".join(f"{stage} {seconds / mapping:.0%}" for stage, seconds in busy.items())
-        return f"{words}; busy: {shares}; {max(busy, key=lambda stage: busy[stage])} sets the pace"
+        slowest = max(busy, key=lambda stage: busy[stage])
+        advice = ": more --readers may keep up" if slowest == "read" else ""
+        return f"{words}; busy: {shares}; {slowest} sets the pace{advice}"
 
 
 class Tally:

@@ -14,11 +14,12 @@ from ..errors import RasterError
 from ..plan.manifest import Manifest
 from .area import Area
 from .mosaic import Mosaic
-from .patience import PatientReader
 from .reader import SceneReader
+from .readers import Readers
 from .run import FileState, files_of, settings_of
 from .scene import Scene
 from .seams import Seams
+from .tile_reader import Reading, TileReader
 from .tiling import Tiling, default_halo_px
 
 __all__ = ["MapOptions", "Planned", "Work", "open_work"]
@@ -62,6 +63,7 @@ class MapOptions:
     area: Path | None = None
     confidence: bool = True
     probabilities: bool = False
+    readers: int = 1
     keep_going: bool = False
     allow_ungeoreferenced: bool = False
 
@@ -90,9 +92,8 @@ class Work:
     Attributes:
         manifest: of the plan.
         reader: of the rasters.
-        patient: the same, patient.
+        readers: read the tiles.
         tiling: of the map.
-        area: outside of which nothing is mapped, if one is given.
         mosaic: of the maps.
         batch: tiles predicted at a time.
         options: how it is mapped.
@@ -101,9 +102,8 @@ class Work:
 
     manifest: Manifest
     reader: SceneReader
-    patient: PatientReader
+    readers: Readers
     tiling: Tiling
-    area: Area | None
     mosaic: Mosaic
     batch: int
     options: MapOptions
@@ -161,5 +161,20 @@ def open_work(
             maps=mosaic.bands,
             area=area.content if area else None,
         )
-        patient = PatientReader(reader, [*files.values()])
-        yield Work(manifest, reader, patient, tiling, area, mosaic, batch, options, settings)
+        reading = Reading(
+            manifest=manifest,
+            scene=scene,
+            files=tuple(files.values()),
+            tiling=tiling,
+            area=area,
+            keep_going=options.keep_going,
+            allow_ungeoreferenced=options.allow_ungeoreferenced,
+        )
+        with Readers(
+            options.readers,
+            reader=TileReader(reader, reading),
+            reading=reading,
+            cache_bytes=_GDAL_CACHE_BYTES,
+            by_rows=reader.in_strips,
+        ) as readers:
+            yield Work(manifest, reader, readers, tiling, mosaic, batch, options, settings)

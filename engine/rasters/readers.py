@@ -1,0 +1,198 @@
+"""Reading ahead: by one thread of this process or, where that does not keep up, by processes.
+
+    tiles -> lanes, one for each reader -> read, each lane in its order -> tiles, a lane after the other
+
+A process is started when the first tile is asked of it, and ends with the mapping process, whatever ends that. One that
+dies is replaced, and its tile is read again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from io import RawIOBase
+from types import TracebackType
+from typing import cast
+
+from ..errors import RasterError, UPerFuseError
+from ..stopwatch import Stopwatch
+from .files import UnreadableError
+from .frames import receive, send
+from .lanes import lanes
+from .run import Outcome
+from .tile_reader import Answer, Reading, ReadTile, TileReader, unreadable
+
+__all__ = ["Readers"]
+
+_ATTEMPTS = 3
+_LEAST_CACHE_BYTES = 64 * 2**20
+# The modules of this process, wherever it has them from, and not those of the folder that it runs in.
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from uperfuse.engine.rasters.reader_process import main; main()"
+
+_Read = Callable[[int, Stopwatch], "Outcome | ReadTile"]
+
+
+class Readers:
+    """Read tiles while others are mapped.
+
+    Args:
+        count: how many; one is a thread of this process, more are processes.
+        reader: of this process.
+        reading: what processes are to read.
+        cache_bytes: of blocks that GDAL keeps, for all of them together.
+        by_rows: whether blocks are as wide as the raster.
+
+    Raises:
+        RasterError: there is none.
+    """
+
+    def __init__(self, count: int, *, reader: TileReader, reading: Reading, cache_bytes: int, by_rows: bool) -> None:
+        if count < 1:
+            raise RasterError(f"{count} readers, expected at least 1; leave it out for one")
+        self._reader = reader
+        self._reading = reading
+        self._by_rows = by_rows
+        own_bytes = max(_LEAST_CACHE_BYTES, cache_bytes // count)
+        self._processes = [_Process(reading, own_bytes, share=1 / count) for _ in range(count)] if count > 1 else []
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            process.end()
+
+    def read(self, tiles: Sequence[int], *, ahead: int, watch: Stopwatch) -> Generator[Outcome | ReadTile, None, None]:
+        """Read tiles by their numbers.
+
+        Args:
+            tiles: which.
+            ahead: how many are read before they are asked for, at most; more where there are more readers.
+            watch: times the stage "read"; of several readers the mean.
+
+        Yields:
+            What is to be mapped of each tile, or what became of it; in an order that does not depend on their speed.
+
+        Raises:
+            UnreadableError: a tile cannot be read, and is not to be left void.
+            RasterError: a file is gone, or another than when the run began.
+            BackendError: a reader failed otherwise.
+        """
+        if not self._processes:
+            return _in_turn([tiles], [self._read_here], ahead, watch)
+        split = lanes(self._reading.tiling, tiles, count=len(self._processes), by_rows=self._by_rows)
+        reads = [process.read for process, _ in zip(self._processes, split, strict=False)]
+        return _in_turn(split, reads, max(ahead, 2 * len(split)), watch)
+
+    def _read_here(self, tile: int, watch: Stopwatch) -> Outcome | ReadTile:
+        with watch.stage("read"):
+            return self._reader.read(tile)
+
+
+def _in_turn(
+    split: Sequence[Sequence[int]], reads: Sequence[_Read], ahead: int, watch: Stopwatch
+) -> Generator[Outcome | ReadTile, None, None]:
+    """The first tile of each lane, then the second of each, and so on; each lane is read by a thread of its own."""
+    pools = [ThreadPoolExecutor(1, thread_name_prefix="read") for _ in split]
+    try:
+        pending: deque[Future[Outcome | ReadTile]] = deque()
+        for lane, tile in _lane_and_tile(split):
+            pending.append(pools[lane].submit(reads[lane], tile, watch))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=True)
+
+
+def _lane_and_tile(split: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
+    for step in range(max(map(len, split), default=0)):
+        for number, lane in enumerate(split):
+            if step < len(lane):
+                yield number, lane[step]
+
+
+class _Process:
+    """A process that reads; one that has died is replaced.
+
+    Args:
+        reading: what it is to read.
+        cache_bytes: of blocks that it keeps.
+        share: of the readers that it is.
+    """
+
+    def __init__(self, reading: Reading, cache_bytes: int, *, share: float) -> None:
+        self._reading = reading
+        self._cache_bytes = cache_bytes
+        self._share = share
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, tile: int, watch: Stopwatch) -> Outcome | ReadTile:
+        """Read a tile; one thread at a time calls."""
+        status = 0
+        for _ in range(_ATTEMPTS):
+            process = self._running()
+            try:
+                answer = _asked(process, tile)
+            except (EOFError, OSError):
+                status = self.end()
+                continue
+            watch.add({"read": answer.seconds * self._share})
+            if isinstance(answer.said, UPerFuseError):
+                raise answer.said
+            return answer.said
+        place = self._reading.tiling[tile]
+        error = UnreadableError(
+            f"{place.core_words}: {_ATTEMPTS} readers died of it one after the other, the last {_words(status)}; look "
+            "at the memory of this machine and at the rasters, or use --readers 1"
+        )
+        return unreadable(self._reading, tile, error)
+
+    def end(self) -> int:
+        """End the process, if there is one; its exit status."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return process.wait()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            # In a session of its own Ctrl-C does not reach it, but the mapping process, which ends it.
+            self._process = subprocess.Popen(  # noqa: S603  nothing in it comes from outside
+                [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+            with suppress(OSError):  # it has died already, which is noticed when it is asked
+                send(cast(RawIOBase, self._process.stdin), (self._reading, self._cache_bytes))
+        return self._process
+
+
+def _asked(process: subprocess.Popen[bytes], tile: int) -> Answer:
+    send(cast(RawIOBase, process.stdin), tile)
+    answer = receive(cast(RawIOBase, process.stdout))
+    assert isinstance(answer, Answer), "a reader answers so"
+    return answer
+
+
+def _words(status: int) -> str:
+    """How a process ended."""
+    return f"by {signal.Signals(-status).name}" if status < 0 and os.name != "nt" else f"with exit status {status}"
