@@ -111,18 +111,18 @@ def textbook_attention(features: Tensor, days: Tensor, *, weights: AttentionWeig
     Returns:
         Context [B * Y * X, D], and attention [B, H, T, Y, X].
     """
-    B, _, _, Y, X = features.shape
+    B, T, _, Y, X = features.shape
     H, K = weights.query.shape
     series = features.permute(0, 3, 4, 2, 1).flatten(0, 2)  # [N, C, T]
     series = F.group_norm(series, H, weights.norm_scale, weights.norm_shift, EPSILON)
     embedding = F.conv1d(series, weights.embed[..., None], weights.embed_bias).transpose(1, 2)  # [N, T, D]
     position = positions(days, width=embedding.shape[2] // H, period=weights.period).tile(1, 1, H)
     embedding = embedding + position.repeat_interleave(Y * X, 0)
-    keys = F.linear(embedding, weights.key, weights.key_bias).unflatten(2, (H, K))
+    keys = F.linear(embedding, weights.key, weights.key_bias).reshape(-1, T, H, K)
     share = (keys * weights.query).sum(3).div(K**0.5).softmax(1).transpose(1, 2)  # [N, H, T]
-    values = embedding.unflatten(2, (H, -1)).transpose(1, 2)  # [N, H, T, D / H]
+    values = embedding.reshape(-1, T, H, embedding.shape[2] // H).transpose(1, 2)  # [N, H, T, D / H]
     context = (share[:, :, None] @ values).flatten(1)
-    return context, share.unflatten(0, (B, Y, X)).permute(0, 3, 4, 1, 2)
+    return context, share.reshape(B, Y, X, H, T).permute(0, 3, 4, 1, 2)
 
 
 def inputs_of(manifest: Manifest, tiles: Mapping[str, Any]) -> Inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +20,20 @@ FULL_PX = 10_000
 
 _SEED = 640
 _BLOCK_PX = 512
+_SEEN_PX = 1024
 _FACTS = MODALITIES["AERIAL_RGBI"]
 
 
-def aerial_raster(path: Path, *, side_px: int, seen_px: int = 1024) -> Path:
-    """Write a tiled GeoTIFF of the published networks' bands (NIR, R, G), without void pixels.
+def aerial_raster(path: Path, *, side_px: int, bands: Sequence[str] = _FACTS.usual) -> Path:
+    """Write a tiled GeoTIFF without void pixels.
 
     Args:
         path: of the file.
         side_px: rows and columns.
-        seen_px: of the simulated place that is repeated.
+        bands: of the file; the published networks' where left out.
     """
-    scene = simulate(_SEED, shape_yx_px=(seen_px, seen_px))
-    bands = [_FACTS.bands.index(band) for band in _FACTS.usual]
-    seen = np.asarray(scene.images["AERIAL_RGBI"][bands])
+    scene = simulate(_SEED, shape_yx_px=(_SEEN_PX, _SEEN_PX))
+    seen = np.asarray(scene.images["AERIAL_RGBI"][[_FACTS.bands.index(band) for band in bands]])
     profile = {
         "driver": "GTiff",
         "count": len(bands),
@@ -49,11 +50,11 @@ def aerial_raster(path: Path, *, side_px: int, seen_px: int = 1024) -> Path:
         "photometric": "MINISBLACK",
     }
     with rasterio.open(path, "w", **profile) as raster:
-        for row in range(0, side_px, seen_px):
-            for column in range(0, side_px, seen_px):
-                height, width = min(seen_px, side_px - row), min(seen_px, side_px - column)
+        for row in range(0, side_px, _SEEN_PX):
+            for column in range(0, side_px, _SEEN_PX):
+                height, width = min(_SEEN_PX, side_px - row), min(_SEEN_PX, side_px - column)
                 raster.write(seen[:, :height, :width], window=Window(column, row, width, height))
-        raster.descriptions = _FACTS.usual
+        raster.descriptions = tuple(bands)
     return path
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,10 +51,12 @@ def test_without_a_gpu_one_line_says_so():
     assert line.endswith("no CUDA GPU on this machine: no kernel is timed")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Config:
     benchmark: bool
     args_source: object = pytest.Config.ArgsSource.ARGS
+    args: list[str] = field(default_factory=lambda: ["tests"])
+    rootpath: Path = ROOT
 
     def getoption(self, name: str) -> bool:
         assert name == "--benchmark"
@@ -70,15 +72,55 @@ def test_every_reason_not_to_time_is_told(monkeypatch):
     assert conftest.why_not(_Config(True)) is None
 
 
-def test_the_option_alone_is_refused():
+def test_the_option_alone_times_benchmarks_and_runs_no_test():
+    """What the tests' conftest.py set is taken back: pytest reads it, though it collects no test."""
+    listed = _pytest("--benchmark", "--collect-only", "-q", TRITON_INTERPRET="0")
+    assert listed.returncode == 0, listed.stdout + listed.stderr
+    cases = [line for line in listed.stdout.splitlines() if "::" in line]
+    assert {line.partition("::")[0] for line in cases} == {
+        "benchmarks/kernels/test_kernels.py",
+        "benchmarks/small/test_small.py",
+    }
+
+
+@pytest.mark.parametrize("before", [None, "0", "1"])
+def test_the_interpreter_is_as_the_user_has_it(before, monkeypatch):
+    if before is None:
+        monkeypatch.delenv("TRITON_INTERPRET")
+    else:
+        monkeypatch.setenv("TRITON_INTERPRET", before)
     specification = importlib.util.spec_from_file_location("root_conftest", ROOT / "conftest.py")
     options = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(options)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")  # as tests/conftest.py does
     testpaths = pytest.Config.ArgsSource.TESTPATHS
-    with pytest.raises(pytest.UsageError, match="use pytest benchmarks/kernels --benchmark"):
-        options.pytest_configure(_Config(True, testpaths))
-    options.pytest_configure(_Config(True))
-    options.pytest_configure(_Config(False, testpaths))
+    for config in (_Config(True), _Config(False, testpaths)):
+        options.pytest_configure(config)
+        assert os.environ["TRITON_INTERPRET"] == "1"
+        assert config.args == ["tests"]
+    config = _Config(True, testpaths)
+    options.pytest_configure(config)
+    assert os.environ.get("TRITON_INTERPRET") == before
+    assert config.args == [str(ROOT / "benchmarks")]
+
+
+def test_small_cases_are_timed_only_where_times_are_asked_for():
+    done = _pytest("benchmarks/small", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 skipped" in done.stdout
+    assert "small cases are timed with --benchmark only" in done.stdout
+
+
+def test_a_small_case_is_timed_saved_and_compared(tmp_path):
+    """`prepare` alone, twice: with the options that pytest-benchmark has for it."""
+    timed = ("--benchmark", "-q", "-k", "prepare", "benchmarks/small", f"--benchmark-storage={tmp_path}")
+    first = _pytest(*timed, "--benchmark-save=first")
+    assert first.returncode == 0, first.stdout + first.stderr
+    second = _pytest(*timed, "--benchmark-compare", f"--benchmark-histogram={tmp_path / 'times'}")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "test_prepare (NOW)" in second.stdout
+    assert "test_prepare (0001_first)" in second.stdout
+    assert (tmp_path / "times.svg").read_text().lstrip().startswith("<?xml")
 
 
 class _Stopwatch:
