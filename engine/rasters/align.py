@@ -19,7 +19,7 @@ from .files import reading
 from .grid import Grid
 from .source import Pixels, Readable
 
-__all__ = ["lies_on_pixels", "read_square"]
+__all__ = ["lies_on_pixels", "read_square", "seen_window"]
 
 _TOLERANCE_PX = 0.01
 _EDGE_POINTS = 9
@@ -53,6 +53,32 @@ def lies_on_pixels(grid: Grid, *, crs: CRS | None, transform: Affine, px: int) -
     return _whole_pixels(grid, crs, transform, px) is not None
 
 
+def seen_window(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> tuple[Window | None, float]:
+    """Rectangle of the grid that a square needs, and how many of its pixels go along one of the square's.
+
+    The rectangle has a margin for resampling; it is None where the square lies outside the grid.
+    """
+    along = np.linspace(0, px, _EDGE_POINTS)
+    xs, ys = (axis.ravel() for axis in np.meshgrid(along, along))
+    points = [transform @ (x, y) for x, y in zip(xs, ys, strict=True)]
+    with reading(grid.file):
+        east, north = transform_points(crs, grid.crs, [x for x, _ in points], [y for _, y in points])[:2]
+    to_grid = ~grid.transform
+    columns, rows = np.array([to_grid @ point for point in zip(east, north, strict=True)]).T
+    if not np.isfinite([columns, rows]).all():
+        return None, 1.0
+    per_pixel = max(np.ptp(columns), np.ptp(rows)) / px
+    margin = 2 + math.ceil(2 * per_pixel)
+    window = _inside(
+        grid,
+        math.floor(rows.min()) - margin,
+        math.floor(columns.min()) - margin,
+        math.ceil(rows.max()) + margin,
+        math.ceil(columns.max()) + margin,
+    )
+    return window, per_pixel
+
+
 def _whole_pixels(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> tuple[int, int] | None:
     """Row and column of the grid at which the square begins, if its pixels are the grid's."""
     if grid.crs != crs:
@@ -83,7 +109,7 @@ def _padded(raster: Readable, row: int, column: int, px: int) -> Pixels:
 
 
 def _resampled(raster: Readable, crs: CRS | None, transform: Affine, px: int, nearest: bool) -> Pixels:
-    window, per_pixel = _seen_window(raster.grid, crs, transform, px)
+    window, per_pixel = seen_window(raster.grid, crs, transform, px)
     if window is None:
         return _padded(raster, -px, -px, px)
     window, shape = _decimated(window, step=math.floor(per_pixel / _DECIMATED_PX))
@@ -143,32 +169,6 @@ def _decimated(window: Window, *, step: int) -> tuple[Window, tuple[int, int]]:
     shape = (max(1, window.height // step), max(1, window.width // step))
     height, width = min(window.height, shape[0] * step), min(window.width, shape[1] * step)
     return Window(window.col_off, window.row_off, width, height), shape
-
-
-def _seen_window(grid: Grid, crs: CRS | None, transform: Affine, px: int) -> tuple[Window | None, float]:
-    """Rectangle of the grid that a square needs, and how many of its pixels go along one of the square's.
-
-    The rectangle has a margin for resampling; it is None where the square lies outside the grid.
-    """
-    along = np.linspace(0, px, _EDGE_POINTS)
-    xs, ys = (axis.ravel() for axis in np.meshgrid(along, along))
-    points = [transform @ (x, y) for x, y in zip(xs, ys, strict=True)]
-    with reading(grid.file):
-        east, north = transform_points(crs, grid.crs, [x for x, _ in points], [y for _, y in points])[:2]
-    to_grid = ~grid.transform
-    columns, rows = np.array([to_grid @ point for point in zip(east, north, strict=True)]).T
-    if not np.isfinite([columns, rows]).all():
-        return None, 1.0
-    per_pixel = max(np.ptp(columns), np.ptp(rows)) / px
-    margin = 2 + math.ceil(2 * per_pixel)
-    window = _inside(
-        grid,
-        math.floor(rows.min()) - margin,
-        math.floor(columns.min()) - margin,
-        math.ceil(rows.max()) + margin,
-        math.ceil(columns.max()) + margin,
-    )
-    return window, per_pixel
 
 
 def _inside(grid: Grid, row: int, column: int, row_stop: int, column_stop: int) -> Window | None:

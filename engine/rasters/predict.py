@@ -44,8 +44,8 @@ def predict_raster(
 
     The maps are Cloud-Optimised GeoTIFFs named after the base raster and the task. Files appear when all are complete;
     until then, what is finished is kept in a hidden folder beside them, and survives whatever stops the run. What the
-    base does not show is void (255). The maps do not depend on `batch`, `readers` and
-    interruptions, and memory not on the rasters' size.
+    base does not show is void (255). The maps do not depend on `batch`, `readers` or interruptions, nor memory on
+    the rasters' size.
 
     Args:
         engine: a loaded engine.
@@ -153,7 +153,7 @@ def map_scene(
             watch.seconds["keep"] = run.write_seconds
         for sentence in tally.remarks():
             report(sentence)
-        messages = (*work.reader.messages, *tally.remarks())
+        messages = (*work.reader.messages, *work.readers.messages, *tally.remarks())
         return tally.summary(files=mosaic.files, tiles=len(tiling), messages=messages, seconds=watch.seconds)
 
 

@@ -15,6 +15,7 @@ from ..plan.manifest import Manifest
 from ..plan.network import Modality
 from .acquisitions import Clearness, choose_acquisitions
 from .align import read_square
+from .blocks import BlockLayout
 from .grid import Grid
 from .introduction import check_georeference, check_mask, check_names, introduce
 from .scene import Scene
@@ -95,9 +96,11 @@ class SceneReader:
         return self._rasters[self._base.name].grid
 
     @property
-    def in_strips(self) -> bool:
-        """Whether the base modality's raster lies on the disk in strips as wide as itself, not in blocks."""
-        return self._rasters[self._base.name].in_strips
+    def layouts(self) -> list[BlockLayout]:
+        """How the rasters lie on the disk; the base modality's first."""
+        others = [raster.layout for name, raster in self._rasters.items() if name != self._base.name]
+        masks = [mask.layout for mask in self._masks.values()]
+        return [self._rasters[self._base.name].layout, *others, *masks]
 
     def close(self) -> None:
         """Close all files."""

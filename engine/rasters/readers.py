@@ -24,7 +24,7 @@ from ..errors import RasterError, UPerFuseError
 from ..stopwatch import Stopwatch
 from .files import UnreadableError
 from .frames import receive, send
-from .lanes import lanes
+from .lanes import bytes_of_row, columns_that_fit, lanes
 from .run import Outcome
 from .tile_reader import Answer, Reading, ReadTile, TileReader, unreadable
 
@@ -46,20 +46,31 @@ class Readers:
         reader: of this process.
         reading: what processes are to read.
         cache_bytes: of blocks that GDAL keeps, for all of them together.
-        by_rows: whether blocks are as wide as the raster.
+
+    Attributes:
+        messages: what the user should know of the reading.
 
     Raises:
         RasterError: there is none.
     """
 
-    def __init__(self, count: int, *, reader: TileReader, reading: Reading, cache_bytes: int, by_rows: bool) -> None:
+    def __init__(self, count: int, *, reader: TileReader, reading: Reading, cache_bytes: int) -> None:
         if count < 1:
             raise RasterError(f"{count} readers, expected at least 1; leave it out for one")
+        self._count = count
         self._reader = reader
         self._reading = reading
-        self._by_rows = by_rows
-        own_bytes = max(_LEAST_CACHE_BYTES, cache_bytes // count)
+        own_bytes = cache_bytes if count == 1 else max(_LEAST_CACHE_BYTES, cache_bytes // count)
         self._processes = [_Process(reading, own_bytes, share=1 / count) for _ in range(count)] if count > 1 else []
+        tiling, base, layouts = reading.tiling, reader.grid, reader.layouts
+        self._by_rows = layouts[0].in_strips
+        self._columns = columns_that_fit(layouts, tiling=tiling, base=base, cache_bytes=own_bytes)
+        self.messages = tuple(
+            f"{layout.grid.file.name}: a tile needs blocks of {needed // 2**20} MB and {own_bytes // 2**20} MB are "
+            "kept between tiles; written anew in smaller blocks, it is read faster"
+            for layout in layouts
+            if (needed := bytes_of_row(layout, 1, tiling=tiling, base=base)) > own_bytes
+        )
 
     def __enter__(self) -> Readers:
         return self
@@ -86,9 +97,9 @@ class Readers:
             RasterError: a file is gone, or another than when the run began.
             BackendError: a reader failed otherwise.
         """
+        split = lanes(self._reading.tiling, tiles, count=self._count, by_rows=self._by_rows, columns=self._columns)
         if not self._processes:
-            return _in_turn([tiles], [self._read_here], ahead, watch)
-        split = lanes(self._reading.tiling, tiles, count=len(self._processes), by_rows=self._by_rows)
+            return _in_turn(split, [self._read_here], ahead, watch)
         reads = [process.read for process, _ in zip(self._processes, split, strict=False)]
         return _in_turn(split, reads, max(ahead, 2 * len(split)), watch)
 

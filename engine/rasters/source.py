@@ -14,6 +14,7 @@ from rasterio.windows import Window
 from ..errors import RasterError
 from ..plan.network import Modality
 from .bands import BandChoice, BandLabel, band_names, choose_bands
+from .blocks import BlockLayout
 from .dates import read_dates
 from .digital_numbers import cast, missing_pixels
 from .files import grid_of, is_transparency, open_raster, reading
@@ -61,7 +62,7 @@ class RasterSource:
 
     Attributes:
         grid: its pixels.
-        in_strips: whether it lies on the disk in strips as wide as itself, not in blocks.
+        layout: how it lies on the disk.
         dates: of a series, `datetime64[D]` of each acquisition, [T]; None for an image.
         messages: how it is understood, for the user.
 
@@ -83,7 +84,7 @@ class RasterSource:
 
     def _understand(self, source: Source) -> None:
         self.grid = grid_of(source.path, self._dataset)
-        self.in_strips = bool(self._dataset.block_shapes[0][1] == self._dataset.width)
+        self.layout = BlockLayout.of(self._dataset, self.grid)
         self._check_types()
         acquisitions = 1 if self.dates is None else len(self.dates)
         labels = _labels_of_one(self._dataset, source.path, self.modality, acquisitions)
@@ -171,6 +172,10 @@ class RasterSource:
 class MaskRaster:
     """Snow and cloud of a series in percent, for each acquisition.
 
+    Attributes:
+        grid: its pixels.
+        layout: how it lies on the disk.
+
     Raises:
         RasterError: the file cannot be read or does not have two bands for each acquisition.
     """
@@ -179,6 +184,7 @@ class MaskRaster:
         self.path = path
         self._dataset = open_raster(path)
         self.grid = grid_of(path, self._dataset)
+        self.layout = BlockLayout.of(self._dataset, self.grid)
         if self._dataset.count != 2 * acquisitions:
             raise RasterError(
                 f"{path} has {self._dataset.count} bands for {acquisitions} dates, expected {2 * acquisitions}: "

@@ -11,7 +11,9 @@ import rasterio
 from ..errors import UPerFuseError
 from ..plan.manifest import Manifest
 from .area import Area
+from .blocks import BlockLayout
 from .files import UnreadableError
+from .grid import Grid
 from .patience import PatientReader
 from .reader import SceneReader, TileInputs
 from .run import FileState, Outcome
@@ -90,8 +92,19 @@ class TileReader:
     """
 
     def __init__(self, reader: SceneReader, reading: Reading) -> None:
+        self._reader = reader
         self._patient = PatientReader(reader, reading.files)
         self._reading = reading
+
+    @property
+    def grid(self) -> Grid:
+        """Pixels of the map."""
+        return self._reader.grid
+
+    @property
+    def layouts(self) -> list[BlockLayout]:
+        """How the rasters lie on the disk; the base modality's first."""
+        return self._reader.layouts
 
     def read(self, tile: int) -> Outcome | ReadTile:
         """Read a tile, or tell what became of it.

@@ -175,6 +175,7 @@ def open_work(
             reader=TileReader(reader, reading),
             reading=reading,
             cache_bytes=_GDAL_CACHE_BYTES,
-            by_rows=reader.in_strips,
         ) as readers:
+            for sentence in readers.messages:
+                report(sentence)
             yield Work(manifest, reader, readers, tiling, mosaic, batch, options, settings)

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from io import FileIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from uperfuse.engine.errors import BackendError, RasterError
 from uperfuse.engine.rasters import MapSummary, Scene, Source, patience, predict_raster, readers
 from uperfuse.engine.rasters.files import UnreadableError
 from uperfuse.engine.rasters.frames import receive, send
-from uperfuse.engine.rasters.lanes import lanes
 from uperfuse.engine.rasters.reader import TileInputs
 from uperfuse.engine.rasters.tile_reader import Answer, ReadTile
 from uperfuse.engine.rasters.tiling import Tiling
@@ -325,27 +323,6 @@ def test_where_reading_sets_the_pace_readers_are_suggested(ortho: Path, tmp_path
     assert summary.stages().endswith("read sets the pace: more --readers may keep up")
     summary = MapSummary({}, {}, {}, 1, 0, 0.0, (), (), {**seconds, "read": 2.0})
     assert summary.stages().endswith("predict sets the pace")
-
-
-@calmly
-@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 9), st.booleans(), st.randoms(use_true_random=False))
-def test_lanes_hold_every_tile_once_and_are_bands(
-    rows: int, columns: int, count: int, by_rows: bool, chosen: random.Random
-) -> None:
-    tiling = Tiling((rows, columns), tile_px=64, halo_px=8)
-    tiles = chosen.sample(range(len(tiling)), chosen.randint(0, len(tiling)))
-    split = lanes(tiling, tiles, count=count, by_rows=by_rows)
-    assert sorted(tile for lane in split for tile in lane) == sorted(tiles)
-    assert all(lane == sorted(lane) != [] for lane in split)
-    assert len(split) <= count
-    across = 0 if by_rows or tiling.columns < count else 1
-    bands = [{divmod(tile, tiling.columns)[across] for tile in lane} for lane in split]
-    for one, other in pairwise(bands):
-        assert max(one) < min(other)
-    longest = max(
-        (sum(divmod(tile, tiling.columns)[across] == line for tile in tiles) for line in set().union(*bands)), default=0
-    )
-    assert all(len(lane) <= len(tiles) / count + longest for lane in split)
 
 
 @calmly
