@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import yaml
 
 from ..cores import usable_cores
 from ..errors import BackendError
+from .window import MOST_AHEAD
 
 __all__ = ["Cluster", "open_cluster"]
 
 _LOCAL = "local:"
 _PATIENCE_S = 60
+_LOG_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def open_cluster(where: str, *, threads: int | None = None) -> Iterator[Cluster]
         count = _count(where.removeprefix(_LOCAL), where)
         threads = threads or max(1, usable_cores() // count)
         with (
+            _quick_calls(),
             distributed.LocalCluster(
                 n_workers=count, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
             ) as cluster,
@@ -66,7 +69,7 @@ def open_cluster(where: str, *, threads: int | None = None) -> Iterator[Cluster]
         ):
             yield Cluster(client, threads)
     elif Path(where).suffix in (".yaml", ".yml"):
-        with _slurm(Path(where)) as cluster, distributed.Client(cluster) as client:
+        with _quick_calls(), _slurm(Path(where)) as cluster, distributed.Client(cluster) as client:
             yield Cluster(client, threads)
     else:
         try:
@@ -78,6 +81,19 @@ def open_cluster(where: str, *, threads: int | None = None) -> Iterator[Cluster]
             ) from error
         with client:
             yield Cluster(client, threads)
+
+
+def _quick_calls() -> AbstractContextManager[object]:
+    """Settings of a scheduler that is started here.
+
+    Dask's own keeps all but one or two of a worker's calls back, and between quick ones a worker waits for messages;
+    here a window leaves it few anyway. And it keeps its last thousand messages, of many calls each.
+    """
+    import dask
+
+    return dask.config.set(
+        {"distributed.scheduler.worker-saturation": MOST_AHEAD, "distributed.admin.low-level-log-length": _LOG_LENGTH}
+    )
 
 
 def _count(text: str, where: str) -> int:

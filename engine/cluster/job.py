@@ -11,7 +11,7 @@ from ..plan.manifest import Manifest
 from ..rasters.scene import Scene
 from ..rasters.work import MapOptions
 
-__all__ = ["Job", "MissingPlanError", "Planned", "Share"]
+__all__ = ["Errand", "Group", "Job", "MissingPlanError", "Planned", "Share"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,34 @@ class Job:
     scene: Scene
     out: Path
     options: MapOptions
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What all groups of tiles of a run have in common; sent to every worker once.
+
+    Attributes:
+        job: of which scene.
+        settings: what the maps depend on, as the process that publishes them sees it.
+        shares: folder for what the workers leave.
+    """
+
+    job: Job
+    settings: Mapping[str, str]
+    shares: Path
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tiles that lie together, which a worker maps in one go.
+
+    Attributes:
+        job: name of the job of their errand.
+        tiles: their numbers.
+    """
+
+    job: str
+    tiles: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ..errors import BackendError, UPerFuseError
+from ..errors import BackendError
 from ..plan.plan import Plan
 from ..rasters.predict import map_scene
 from ..rasters.progress import Advance
@@ -21,8 +23,8 @@ from ..rasters.work import MapOptions, Work
 from ..stopwatch import Stopwatch
 from . import worker
 from .connect import Cluster
-from .job import Job, MissingPlanError, Planned, Share
-from .window import Call, Window
+from .job import Errand, Group, Job, MissingPlanError, Planned, Share
+from .window import Window, answering
 
 __all__ = ["GROUP_BATCHES", "groups", "predict_on_cluster"]
 
@@ -112,16 +114,18 @@ def predict_on_cluster(
 def groups(tiling: Tiling, tiles: Sequence[int], *, size: int) -> Iterator[list[int]]:
     """Tiles in squares of about `size` of them, so that one worker reads what lies together.
 
+    The tiles are in ascending order; a band of squares is held at a time, however many there are.
+
     Example:
         >>> [*groups(Tiling((100, 200), tile_px=50, halo_px=0), range(8), size=4)]
         [[0, 1, 4, 5], [2, 3, 6, 7]]
     """
     side = max(1, round(math.sqrt(size)))
-    squares: dict[tuple[int, int], list[int]] = {}
-    for tile in tiles:
-        row, column = divmod(tile, tiling.columns)
-        squares.setdefault((row // side, column // side), []).append(tile)
-    yield from squares.values()
+    for _, band in groupby(tiles, key=lambda tile: tile // tiling.columns // side):
+        squares: dict[int, list[int]] = {}
+        for tile in band:
+            squares.setdefault(tile % tiling.columns // side, []).append(tile)
+        yield from squares.values()
 
 
 class _Tasks:
@@ -131,32 +135,38 @@ class _Tasks:
         self._client = client
         self._job = job
         self._plan = plan
+        self._told = False
 
     def describe(self) -> tuple[str, str, str]:
         """What a worker says of its engine."""
         for _ in range(_ATTEMPTS):
-            future = self._client.submit(worker.describe, self._job, pure=False)
-            described: tuple[str, str, str] | None = self._result(future)
-            if described is not None:
-                return described
+            with answering():
+                error = (future := self._client.submit(worker.describe, self._job, pure=False)).exception()
+                if error is None:
+                    described: tuple[str, str, str] = future.result()
+                    return described
+            self._mend(error)
         raise BackendError(f"no worker loaded the plan in {_ATTEMPTS} attempts; look at the workers' logs and disks")
 
     def map(self, work: Work, run: Run, tiles: Sequence[int], watch: Stopwatch, advance: Advance) -> None:
         """Map tiles, and keep every share that comes back."""
+        from .errands import Messenger
+
         shares = run.folder / _SHARES
         shares.mkdir(exist_ok=True)
-        calls = (
-            Call(worker.map_tiles, (self._job, group, work.settings, shares))
-            for group in groups(work.tiling, tiles, size=work.batch * GROUP_BATCHES)
-        )
-        attempts: Counter[int] = Counter()
-        with Window(self._client, calls) as window:
-            for call, future in window:
-                share: Share | None = self._result(future)
-                if share is None:
-                    self._count(attempts, call.arguments[1])
-                    window.send(call)
+        with answering():
+            self._client.register_plugin(Messenger(Errand(self._job, work.settings, shares)))
+        self._told = True
+        made = groups(work.tiling, tiles, size=work.batch * GROUP_BATCHES)
+        attempts: Counter[Group] = Counter()
+        with Window(self._client, worker.map_tiles, (Group(self._job.name, tuple(group)) for group in made)) as window:
+            for answer in window:
+                if answer.error is not None:
+                    self._mend(answer.error)
+                    self._count(attempts, answer.argument)
+                    window.again(answer.argument)
                     continue
+                share: Share = answer.result
                 run.absorb(share.path)
                 watch.add(share.seconds)
                 advance(sum(work.tiling[tile].core_pixels for tile in share.tiles))
@@ -164,46 +174,38 @@ class _Tasks:
     def close(self) -> None:
         """Close what the workers have open; a cluster that is gone has nothing open."""
         if self._client.status == "running":
-            self._client.run(worker.release, on_error="ignore")
+            with suppress(OSError):
+                if self._told:
+                    self._client.unregister_worker_plugin(self._job.name)
+                self._client.run(worker.release, on_error="ignore")
 
-    def _count(self, attempts: Counter[int], group: Sequence[int]) -> None:
+    def _count(self, attempts: Counter[Group], group: Group) -> None:
         """Count another attempt at a group of tiles; some are enough."""
-        attempts[group[0]] += 1
-        if attempts[group[0]] == _ATTEMPTS:
+        attempts[group] += 1
+        if attempts[group] == _ATTEMPTS:
             raise BackendError(
-                f"tiles {group[0]} to {group[-1]} were not mapped in {_ATTEMPTS} attempts; look at the workers' logs "
-                "and memory"
+                f"tiles {group.tiles[0]} to {group.tiles[-1]} were not mapped in {_ATTEMPTS} attempts; look at the "
+                "workers' logs and memory"
             )
 
-    def _result(self, future: Any) -> Any:
-        """What a task gave; None where it is to be done again."""
+    def _mend(self, error: BaseException) -> None:
+        """Do what is needed before a call is made once more; what cannot be mended is raised."""
         from distributed import KilledWorker
 
-        try:
-            return future.result()
-        except MissingPlanError as error:
+        if isinstance(error, MissingPlanError):
             self._send_plan(str(error))
-        except KilledWorker:
-            return None
-        except UPerFuseError:
-            raise
-        except Exception as error:
-            raise _lost(error) from error
-        return None
+        elif not isinstance(error, KilledWorker):
+            with answering():
+                raise error
 
     def _send_plan(self, host: str) -> None:
-        """Send the plan to one worker of a machine that does not have it."""
+        """Send the plan to one worker of a machine that does not have it, once for all calls that missed it."""
         hosts = self._client.run(worker.host)
         there = [address for address, name in hosts.items() if name == host]
-        if there:
+        if there and not self._client.run(worker.has_plan, self._job, workers=there[:1])[there[0]]:
             (content,) = self._client.scatter([self._plan.read_bytes()], workers=there[:1])
             sent = self._client.submit(worker.store_plan, content, self._job.plan_hash, workers=there[:1], pure=False)
             sent.result()
-
-
-def _lost(error: Exception) -> BackendError:
-    words = " ".join(str(error).split()) or type(error).__name__
-    return BackendError(f"the cluster does not answer any more: {words}; mend it, and go on with --resume")
 
 
 def _nobody(sentence: str) -> None:

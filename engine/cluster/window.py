@@ -1,46 +1,92 @@
-"""Calls on their way to the workers: a few more than there are workers, so that none of them waits."""
+"""Calls on their way to the workers: a few more than there are workers, so that none of them waits.
+
+A call that takes seconds costs nothing to send. One that takes milliseconds waits for messages, which Dask keeps back
+for some milliseconds each way; so as many are on their way as come back in a moment, many in one message.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-__all__ = ["Call", "Window"]
+from ..errors import BackendError, UPerFuseError
 
-_AHEAD = 3
+__all__ = ["MOST_AHEAD", "Answer", "Window", "answering"]
+
+MOST_AHEAD = 256
+"""Calls for each worker that are on their way at most."""
+
+_LEAST_AHEAD = 3
+_MOMENT_S = 0.25
 _COUNT_AGAIN_S = 2.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Call:
-    """A function of a module, and what it is called with; both travel."""
+class Answer(Generic[_T]):
+    """What became of a call.
 
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    Attributes:
+        argument: what the function was called with.
+        result: what it gave, where there is no error.
+        error: what stopped it.
+    """
+
+    argument: _T
+    result: Any
+    error: BaseException | None
 
 
-class Window:
-    """Sends calls as workers become free; a scheduler never has more of them than a few for each worker.
+@contextmanager
+def answering() -> Iterator[None]:
+    """Where a cluster is asked.
+
+    Raises:
+        BackendError: it does not answer.
+    """
+    try:
+        yield
+    except UPerFuseError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise BackendError(
+            f"the cluster does not answer any more: {words}; mend it, and go on with --resume"
+        ) from error
+
+
+class Window(Generic[_T]):
+    """Sends calls as workers become free; a scheduler never has more of them than some for each worker.
 
     Args:
         client: Dask's.
-        calls: in the order in which they are sent.
+        function: of a module, with one argument.
+        arguments: in the order in which they are sent; they travel.
+
+    Raises:
+        BackendError: while it is iterated over: the cluster does not answer.
     """
 
-    def __init__(self, client: Any, calls: Iterable[Call]) -> None:
+    def __init__(self, client: Any, function: Callable[[_T], Any], arguments: Iterable[_T]) -> None:
         from distributed import as_completed
 
         self._client = client
-        self._calls = iter(calls)
-        self._pending: dict[Any, Call] = {}
+        self._function = function
+        self._again: deque[_T] = deque()
+        self._waiting = iter(arguments)
+        self._pending: dict[Any, _T] = {}
         self._arriving = as_completed()
-        self._counted, self._workers = -math.inf, 1
+        self._workers, self._ahead = 1, _LEAST_AHEAD
+        self._counted, self._looked, self._arrived = -math.inf, time.monotonic(), 0
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> Window[_T]:
         return self
 
     def __exit__(
@@ -48,25 +94,55 @@ class Window:
     ) -> None:
         self._client.cancel([*self._pending])
 
-    def __iter__(self) -> Iterator[tuple[Call, Any]]:
-        """Calls with their futures, as they end."""
+    def __iter__(self) -> Iterator[Answer[_T]]:
+        """Answers, as calls end."""
         self._fill()
-        for future in self._arriving:
-            yield self._pending.pop(future), future
+        for futures in self._arriving.batches():
+            self._arrived += len(futures)
+            with answering():
+                results = self._client.gather(dict(enumerate(futures)), errors="skip")
+                answers = [self._answer(future, results[place]) for place, future in enumerate(futures)]
+            del futures, results  # a future that is held here is kept by the scheduler
+            self._fill()
+            yield from answers
             self._fill()
 
-    def send(self, call: Call) -> None:
-        """Send a call now, ahead of those that wait."""
-        future = self._client.submit(call.function, *call.arguments, pure=False)
-        self._pending[future] = call
-        self._arriving.add(future)
+    def again(self, argument: _T) -> None:
+        """Call with this argument once more, ahead of those that wait."""
+        self._again.append(argument)
+
+    def _answer(self, future: Any, result: Any) -> Answer[_T]:
+        # a result that is skipped is None, and so may be one that is not
+        error = future.exception() if result is None else None
+        return Answer(self._pending.pop(future), result, error)
 
     def _fill(self) -> None:
+        """Send what there is room for, many at a time."""
+        with answering():
+            self._look()
+        room = self._ahead - len(self._pending)
+        if room < max(1, self._ahead // 4):
+            return
+        arguments = [*self._next(room)]
+        if arguments:
+            with answering():
+                futures = self._client.map(self._function, arguments, pure=False)
+            self._pending.update(zip(futures, arguments, strict=True))
+            self._arriving.update(futures)
+
+    def _next(self, room: int) -> Iterator[_T]:
+        while room and self._again:
+            yield self._again.popleft()
+            room -= 1
+        for _, argument in zip(range(room), self._waiting, strict=False):
+            yield argument
+
+    def _look(self) -> None:
+        """See how many workers there are, who come and go, and how fast calls come back."""
         now = time.monotonic()
-        if now - self._counted > _COUNT_AGAIN_S:  # workers come and go
+        if now - self._counted > _COUNT_AGAIN_S:
             self._counted, self._workers = now, max(1, len(self._client.nthreads()))
-        while len(self._pending) < _AHEAD * self._workers:
-            call = next(self._calls, None)
-            if call is None:
-                return
-            self.send(call)
+        if now - self._looked > _MOMENT_S:
+            in_a_moment = math.ceil(self._arrived / (now - self._looked) * _MOMENT_S)
+            self._ahead = min(max(in_a_moment, _LEAST_AHEAD * self._workers), MOST_AHEAD * self._workers)
+            self._looked, self._arrived = now, 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
@@ -24,11 +24,12 @@ from ..rasters.pipeline import Pipeline
 from ..rasters.run import Journal, Outcome, differences
 from ..rasters.work import Work, open_work
 from ..stopwatch import Stopwatch
-from .job import Job, MissingPlanError, Share
+from .job import Errand, Group, Job, MissingPlanError, Share
 
-__all__ = ["describe", "host", "map_tiles", "release", "store_plan"]
+__all__ = ["describe", "forget", "has_plan", "host", "learn", "map_tiles", "release", "store_plan"]
 
 _T = TypeVar("_T")
+_errands: dict[str, Errand] = {}
 
 
 def host() -> str:
@@ -51,35 +52,47 @@ def describe(job: Job) -> tuple[str, str, str]:
     return _in_one_thread(described)
 
 
-def map_tiles(job: Job, tiles: Sequence[int], settings: Mapping[str, str], shares: Path) -> Share:
-    """Map some tiles.
+def learn(errand: Errand) -> None:
+    """Hear of an errand, before its first group of tiles."""
+    _errands[errand.job.name] = errand
 
-    Args:
-        job: of which scene.
-        tiles: their numbers.
-        settings: what the maps depend on, as the process that publishes them sees it.
-        shares: folder for their journal.
+
+def forget(job: str) -> None:
+    """Forget the errand of the job of this name."""
+    _errands.pop(job, None)
+
+
+def map_tiles(group: Group) -> Share:
+    """Map some tiles.
 
     Returns:
         Where the journal is; it has its name only when all of it is on the disk.
 
     Raises:
         MissingPlanError: the plan is not on this machine.
-        BackendError: this machine sees other rasters, or computes in another way.
+        BackendError: this machine sees other rasters, computes in another way, or never heard of the errand.
         RasterError: a tile cannot be read, or the journal cannot be written.
     """
+    errand = _errands.get(group.job)
+    if errand is None:
+        raise BackendError(f"{host()} got tiles of an errand that it never heard of; start its worker again")
 
     def mapped() -> Share:
-        session = _Session.of(job)
-        different = differences(settings, session.work.settings)
+        session = _Session.of(errand.job)
+        different = differences(errand.settings, session.work.settings)
         if different:
             raise BackendError(
                 f"{host()} would make other maps: {'; '.join(different)}; give every worker the same rasters, device "
                 "and precision"
             )
-        return session.map(tiles, shares)
+        return session.map(group.tiles, errand.shares)
 
     return _in_one_thread(mapped)
+
+
+def has_plan(job: Job) -> bool:
+    """Whether the plan of a job is on this machine."""
+    return any(_is(path, job.plan_hash) for path in _places(job))
 
 
 def store_plan(content: bytes, plan_hash: str) -> None:
@@ -174,10 +187,14 @@ def _nobody(pixels: int) -> None:
 
 def _plan_path(job: Job) -> Path:
     """Where this machine has the plan."""
-    for path in (job.plan, _stored(job.plan_hash)):
+    for path in _places(job):
         if _is(path, job.plan_hash):
             return path
     raise MissingPlanError(host())
+
+
+def _places(job: Job) -> tuple[Path, Path]:
+    return job.plan, _stored(job.plan_hash)
 
 
 def _stored(plan_hash: str) -> Path:

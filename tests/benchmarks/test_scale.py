@@ -7,7 +7,20 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.halo import HALOS_PX, Agreement, table
-from benchmarks.scale import FRANCE_PX, WORKERS, Costs, days, report
+from benchmarks.scale import (
+    BEGIN,
+    CREWS,
+    DEPARTMENTS,
+    END,
+    FRANCE_PX,
+    SPEEDUPS,
+    Costs,
+    Scheduled,
+    days,
+    report,
+    scheduling,
+    with_section,
+)
 
 COSTS = Costs(read=0.01, network=0.1, task=0.002, publish=0.0, core_px=384**2, tiles_per_task=8)
 TILES = FRANCE_PX / 384**2
@@ -24,18 +37,49 @@ def test_the_slowest_stage_sets_the_pace() -> None:
     assert days(COSTS, 1000, speedup=20) == (pytest.approx(TILES / 8 * 0.002 / 86400), "scheduling")
 
 
-def test_publishing_is_of_one_process() -> None:
+def test_readers_of_a_worker_share_its_tiles() -> None:
+    assert days(COSTS, 10, speedup=200, readers=4) == (pytest.approx(TILES * 0.01 / 4 / 10 / 86400), "reading")
+
+
+def test_each_run_publishes_and_schedules_for_itself() -> None:
     slow = replace(COSTS, publish=0.05)
-    for workers in WORKERS:
-        assert days(slow, workers)[0] - days(COSTS, workers)[0] == pytest.approx(TILES * 0.05 / 86400)
+    for workers, runs in CREWS:
+        assert runs <= min(workers, DEPARTMENTS)
+        more = days(slow, workers, runs=runs)[0] - days(COSTS, workers, runs=runs)[0]
+        assert more == pytest.approx(TILES * 0.05 / runs / 86400)
+    assert days(COSTS, 1000, runs=4, speedup=1e9, readers=10**6) == (
+        pytest.approx(TILES / 8 * 0.002 / 4 / 86400),
+        "scheduling",
+    )
 
 
 def test_the_report_holds_every_number() -> None:
     seconds = {"one engine": [4.0, 2.0, 3.0], "2 processes": [2.0, 1.5, 1.0]}
-    text = "\n".join(report(seconds, {1000: 0.0021, 100_000: 0.0019}, COSTS))
+    found = [Scheduled(100_000, 0.0019, 0.0007, (130.2, 140.7), (110.0, 111.6))]
+    text = "\n".join(report(seconds, found, COSTS, side_px=640, command="python -m benchmarks.scale mine.plan"))
+    assert "    python -m benchmarks.scale mine.plan\n" in text
+    assert "640 x 640 px" in text
     assert "| 2 processes | 1.50 (1.00 to 2.00) | 2.00 x |" in text
-    assert "| 100,000 | 1.90 |" in text
-    assert text.count("(network)") + text.count("(reading)") + text.count("(scheduling)") == 3 * len(WORKERS)
+    assert "| 100,000 | 1.90 | 0.70 | 0.237 | 130 to 141 | 110 to 112 |" in text
+    assert f"| 64 | 16 of 96 | {days(COSTS, 64, runs=16)[0]:,.2f} (network) |" in text
+    counted = sum(text.count(f"({name})") for name in ("network", "reading", "scheduling"))
+    assert counted == len(SPEEDUPS) * len(CREWS)
+
+
+def test_tasks_are_counted_and_memory_is_looked_at() -> None:
+    few, more = scheduling([40, 300])
+    assert (few.tasks, more.tasks) == (40, 300)
+    assert 0 < more.processor_seconds < 10 * more.seconds
+    for first, last in (few.here_mb, more.here_mb, more.worker_mb):
+        assert 20 < first <= last + 5
+
+
+def test_a_document_keeps_what_is_not_between_its_marks() -> None:
+    text = f"above\n{BEGIN}\nold\n{END}\nbelow\n"
+    assert with_section(text, ["new", "lines"]) == f"above\n{BEGIN}\nnew\nlines\n{END}\nbelow\n"
+    for broken in (text.replace(END, ""), text + BEGIN):
+        with pytest.raises(ValueError, match="times, expected once; put it back"):
+            with_section(broken, [])
 
 
 def test_the_table_of_rims_has_a_row_for_each() -> None:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from uperfuse.engine import BackendError, Engine, Plan, PlanError, RasterError
 from uperfuse.engine.cluster import connect, open_cluster, predict, predict_on_cluster, worker
-from uperfuse.engine.cluster.job import Job, MissingPlanError
+from uperfuse.engine.cluster.job import Errand, Group, Job, MissingPlanError
 from uperfuse.engine.cluster.predict import groups
 from uperfuse.engine.rasters import MapOptions, Scene, Source, predict_raster
 from uperfuse.engine.rasters.tiling import Tiling
@@ -263,8 +263,12 @@ def test_a_worker_that_would_make_another_map_is_refused(job: Job, plan: Path, t
     worker.store_plan(plan.read_bytes(), job.plan_hash)
     worker.describe(job)
     settings = {**worker._Session.of(job).work.settings, "precision": "fp16"}
+    worker.learn(Errand(job, settings, tmp_path))
     with pytest.raises(BackendError, match=r"would make other maps: precision: was fp16, is \w+; give every"):
-        worker.map_tiles(job, [0], settings, tmp_path)
+        worker.map_tiles(Group(job.name, (0,)))
+    worker.forget(job.name)
+    with pytest.raises(BackendError, match="of an errand that it never heard of"):
+        worker.map_tiles(Group(job.name, (0,)))
 
 
 @pytest.mark.parametrize("where", ["local:", "local:none", "local:0"])
