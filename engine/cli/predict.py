@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,9 @@ from rich.table import Table
 from ..cluster import open_cluster, predict_on_cluster
 from ..engine import Engine
 from ..errors import RasterError
+from ..plan.plan import Plan
 from ..rasters import Begin, MapOptions, MapSummary, Scene, map_with_engine
+from ..rasters.tile_choice import choose_tile, parse_bytes
 
 __all__ = ["register"]
 
@@ -63,6 +66,19 @@ def _predict(
     ] = None,
     halo_px: Annotated[
         int | None, typer.Option("--halo", help="Rim of a tile that only gives context, in pixels.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory that the run may take, 4GB: of the plan's tiles the cheapest that fit are taken.",
+            show_default="half of what is free, where the plan has tiles of several sides",
+        ),
+    ] = None,
+    tile_px: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of a tile in pixels of the first image, one of the plan's.", show_default="chosen by its cost"
+        ),
     ] = None,
     readers: Annotated[
         int,
@@ -114,6 +130,7 @@ def _predict(
         confidence=not no_confidence,
         probabilities=probabilities,
         readers=readers,
+        memory_bytes=None if memory is None else parse_bytes(memory),
         keep_going=keep_going,
         allow_ungeoreferenced=allow_ungeoreferenced,
     )
@@ -125,7 +142,15 @@ def _predict(
         return map_with(what, out, options, overwrite=overwrite, begin=begin, progress=not quiet, report=say)
 
     if cluster is None:
-        with Engine.load(plan, device=device, precision=precision, threads=threads, prime_cache=prime_cache) as engine:
+        if _on_processor(device):
+            with Plan.open(plan) as opened:
+                choice = choose_tile(opened, what, options, tile_px=tile_px, precision=precision, threads=threads)
+            tile_px, options = choice.tile_px, choice.options
+            if choice.why:
+                say(choice.why)
+        with Engine.load(
+            plan, device=device, precision=precision, threads=threads, tile_px=tile_px, prime_cache=prime_cache
+        ) as engine:
             say(engine.describe())
             summary = run(partial(map_with_engine, engine))
     else:
@@ -134,6 +159,11 @@ def _predict(
             with_cluster = partial(predict_on_cluster, connected, plan, prime_cache=prime_cache)
             summary = run(partial(with_cluster, device=device, precision=precision))
     _print_summary(summary, console)
+
+
+def _on_processor(device: str) -> bool:
+    """Whether nothing but the processor can run the plan: a GPU has its memory for itself, and engines for one side."""
+    return device == "cpu" or (device == "auto" and find_spec("pycuda") is None)
 
 
 def _scene(file: Path | None, inputs: list[str], *, dates: list[str], masks: list[str], bands: list[str]) -> Scene:

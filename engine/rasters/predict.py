@@ -51,7 +51,8 @@ def predict_raster(
         engine: a loaded engine.
         scene: which rasters.
         out: folder of the maps.
-        halo_px: rim of a tile that only gives context, in pixels of the base; None takes an eighth of the tile.
+        halo_px: rim of a tile that only gives context, in pixels of the base; None takes an eighth of the tile, at most
+            64 px.
         blend_px: distance from a seam, in pixels of the base, up to which the probabilities of neighbouring tiles are
             mixed, from the one to the other; at most the halo. Until the maps are finished, two bytes are kept of each
             class of each pixel this near to a seam, of every tile that shows it.

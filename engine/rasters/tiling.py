@@ -17,6 +17,7 @@ from ..errors import RasterError
 __all__ = ["Span", "TilePlace", "Tiling", "default_halo_px"]
 
 _STRIDE_PX = 32
+_MOST_PX = 64
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,14 @@ class Tiling:
 
 
 def default_halo_px(tile_px: int) -> int:
-    """An eighth of the tile, for large tiles rounded to the stride of the deepest feature map (32 px)."""
+    """An eighth of the tile, rounded to the stride of the deepest feature map (32 px), and at most 64 px.
+
+    Context is a distance on the ground: in larger tiles the middle has more of it, and the rim needs no more.
+    """
     eighth = tile_px / 8
     if eighth < _STRIDE_PX:
         return int(eighth)
-    return _STRIDE_PX * round(eighth / _STRIDE_PX)
+    return min(_MOST_PX, _STRIDE_PX * round(eighth / _STRIDE_PX))
 
 
 def _spans(length: int, tile_px: int, halo_px: int) -> list[Span]:

@@ -64,6 +64,7 @@ class MapOptions:
     confidence: bool = True
     probabilities: bool = False
     readers: int = 1
+    memory_bytes: int | None = None
     keep_going: bool = False
     allow_ungeoreferenced: bool = False
 
@@ -71,6 +72,17 @@ class MapOptions:
     def logits(self) -> bool:
         """Whether maps need logits, beside labels and confidence."""
         return self.probabilities or self.blend_px > 0
+
+    @property
+    def gdal_cache_bytes(self) -> int:
+        """Blocks of the rasters that GDAL keeps: an eighth of a small budget."""
+        if self.memory_bytes is None:
+            return _GDAL_CACHE_BYTES
+        return min(_GDAL_CACHE_BYTES, self.memory_bytes // 8)
+
+    def halo_of(self, tile_px: int) -> int:
+        """Rim of a tile of this side that only gives context."""
+        return default_halo_px(tile_px) if self.halo_px is None else self.halo_px
 
     def batch_of(self, tile_px: int) -> int:
         """Tiles predicted at a time.
@@ -128,11 +140,11 @@ def open_work(
     """
     manifest = planned.manifest
     batch = options.batch_of(manifest.base_px)
-    halo_px = default_halo_px(manifest.base_px) if options.halo_px is None else options.halo_px
+    halo_px = options.halo_of(manifest.base_px)
     scene = scene.absolute()
     files = {path: FileState.of(path) for path in files_of(scene)}
     with (
-        rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES),
+        rasterio.Env(GDAL_CACHEMAX=options.gdal_cache_bytes),
         SceneReader(manifest, scene, allow_ungeoreferenced=options.allow_ungeoreferenced) as reader,
     ):
         for sentence in reader.messages:
@@ -174,7 +186,7 @@ def open_work(
             options.readers,
             reader=TileReader(reader, reading),
             reading=reading,
-            cache_bytes=_GDAL_CACHE_BYTES,
+            cache_bytes=options.gdal_cache_bytes,
         ) as readers:
             for sentence in readers.messages:
                 report(sentence)

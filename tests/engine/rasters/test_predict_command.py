@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,7 +52,12 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> LoadedEngine:
         loaded.asked = {"path": path, **asked}
         return loaded
 
+    @contextmanager
+    def opened(path: Path) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(path=path, hash=loaded.plan_hash, manifest=loaded.manifest)
+
     monkeypatch.setattr(predict.Engine, "load", load)
+    monkeypatch.setattr(predict.Plan, "open", opened)
     return loaded
 
 
@@ -73,7 +81,7 @@ def test_options_reach_the_engine_and_the_map(engine: LoadedEngine, tmp_path: Pa
         *("--prime-cache", tmp_path),
         *("--probabilities", "--no-confidence"),
     )
-    asked = {"device": "cpu", "precision": "float32", "threads": 2, "prime_cache": tmp_path}
+    asked = {"device": "cpu", "precision": "float32", "threads": 2, "tile_px": 64, "prime_cache": tmp_path}
     assert engine.asked == {"path": Path("land.plan"), **asked}
     files = {file.name for file in (tmp_path / "maps").iterdir()}
     assert files == {f"ortho_LAND{end}" for end in (".tif", ".qml", ".tif.aux.xml", "_probabilities.tif")}
