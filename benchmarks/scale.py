@@ -25,8 +25,6 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 from benchmarks.timing import interleaved
 from uperfuse.engine import Engine
 from uperfuse.engine.benchmark import machine
@@ -53,7 +51,7 @@ SPEEDUPS = ((1, 1), (20, 1), (200, 1), (200, 8))
 
 _ONE = "one engine"
 _SEED = 400
-_MB = 1e6
+_STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True)
@@ -124,19 +122,23 @@ def scheduling(counts: Sequence[int]) -> list[Scheduled]:
 
 
 def _scheduled(cluster: Cluster, count: int) -> Scheduled:
-    (worker,) = map(psutil.Process, cluster.client.run(os.getpid).values())
-    here = psutil.Process()
     memory: list[tuple[float, float]] = []
     start, busy = time.perf_counter(), time.process_time()
     with Window(cluster.client, _nothing, range(count)) as window:
         for done, answer in enumerate(window, 1):
             assert answer.result == answer.argument, "every task does what it was asked"
             if done in (max(1, count // 10), count):
-                memory.append((here.memory_info().rss / _MB, worker.memory_info().rss / _MB))
+                (worker_mb,) = cluster.client.run(_resident_mb).values()
+                memory.append((_resident_mb(), worker_mb))
     spent, busy = time.perf_counter() - start, time.process_time() - busy
     assert done == count, "every task comes back"
     (here_first, worker_first), (here_last, worker_last) = memory[0], memory[-1]
     return Scheduled(count, spent / count, busy / count, (here_first, here_last), (worker_first, worker_last))
+
+
+def _resident_mb() -> float:
+    """Memory of this process; Linux alone tells it so."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _nothing(place: int) -> int:
@@ -146,11 +148,15 @@ def _nothing(place: int) -> int:
 def reading(engine: Engine, scene: Scene, out: Path) -> float:
     """Seconds that one reader takes for a tile, with nothing beside it."""
     watch = Stopwatch()
-    with open_work(engine, scene, out, MapOptions(), report=str) as work:
+    with open_work(engine, scene, out, MapOptions(), report=_unheard) as work:
         tiles = range(len(work.tiling))
         for _ in work.readers.read(tiles, ahead=1, watch=watch):
             pass
     return watch.seconds["read"] / len(tiles)
+
+
+def _unheard(sentence: str) -> None:
+    """Is told how the rasters are understood, which nobody wants to know here."""
 
 
 def costs_of(summary: MapSummary, *, read_s: float, task_s: float, batch: int) -> Costs:
