@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,8 @@ def test_a_document_keeps_what_is_not_between_its_marks() -> None:
     for broken in (text.replace(END, ""), text + BEGIN):
         with pytest.raises(ValueError, match="times, expected once; put it back"):
             with_section(broken, [])
+    document = Path(__file__).parents[2] / "docs" / "scale.md"
+    assert "\nnew\n" in with_section(document.read_text(encoding="utf-8"), ["new"])
 
 
 def test_the_table_of_rims_has_a_row_for_each() -> None:
