@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from uperfuse.engine import Engine
+from uperfuse.engine.cluster import open_cluster, predict_on_cluster
 from uperfuse.engine.errors import RasterError
 from uperfuse.engine.prediction import VOID, Prediction
-from uperfuse.engine.rasters import MapSummary, Scene, Source, patience, predict, predict_raster
+from uperfuse.engine.rasters import MapOptions, MapSummary, Scene, Source, patience, predict, predict_raster
 from uperfuse.engine.rasters.blending import kept_probabilities, mix
 from uperfuse.engine.rasters.files import UnreadableError
 from uperfuse.engine.rasters.reader import SceneReader
@@ -316,3 +318,25 @@ def test_confidence_and_probabilities_are_made_where_they_are_asked_for_alone(or
     labels_alone = mapped(ortho, tmp_path / "one", confidence=False, probabilities=False)
     np.testing.assert_array_equal(*(read_raster(each.files[TASK].labels) for each in (all_of_it, labels_alone)))
     assert len(list((tmp_path / "one").iterdir())) == 3
+
+
+def test_a_cluster_whose_workers_have_several_readers_makes_the_same_map(plans, tmp_path: Path) -> None:
+    """With a real network, in other batches, in other processes."""
+    pytest.importorskip("distributed")
+    plan = plans("aerial")[0]
+    rng = np.random.default_rng(1)
+    values = np.kron(rng.integers(1, 255, (3, 60, 75)), np.ones((1, 10, 10))).astype(np.uint8)
+    values[:, :240, :300] = 0
+    path = write_raster(tmp_path / "ortho.tif", values, nodata=0, photometric="RGB")
+    scene = Scene(inputs={"AERIAL_RGBI": Source(path=path)})
+    made = {}
+    with Engine.load(plan, device="cpu") as engine:
+        for blend_px in (0, 5):
+            summary = predict_raster(engine, scene, tmp_path / str(blend_px), blend_px=blend_px, probabilities=True)
+            made[blend_px] = contents(tmp_path / str(blend_px))
+    assert made[0] != made[5]
+    assert 0 < summary.void_tiles < summary.tiles / 2
+    options = MapOptions(blend_px=5, probabilities=True, readers=2, batch=1)
+    with open_cluster("local:2") as cluster:
+        predict_on_cluster(cluster, plan, scene, tmp_path / "cluster", options, device="cpu")
+    assert contents(tmp_path / "cluster") == made[5]
