@@ -61,7 +61,8 @@ def predict_raster(
         confidence: also write the largest probability in percent.
         probabilities: also write the probability of each class in percent.
         readers: how many read the rasters, while tiles are mapped: 1 is a thread of this process, more are processes
-            with open files of their own. More help where `MapSummary.stages` says that "read" sets the pace.
+            with open files of their own, which know settings of GDAL from the environment alone. More help where
+            `MapSummary.stages` says that "read" sets the pace.
         overwrite: replace maps that exist.
         begin: what to do where an interrupted run is kept: "new" refuses, "resume" goes on, "restart" throws it away.
         keep_going: leave tiles void that cannot be read, instead of stopping.

@@ -12,10 +12,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from io import RawIOBase
 from types import TracebackType
 from typing import cast
@@ -35,7 +37,7 @@ _LEAST_CACHE_BYTES = 64 * 2**20
 # The modules of this process, wherever it has them from, and not those of the folder that it runs in.
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from uperfuse.engine.rasters.reader_process import main; main()"
 
-_Read = Callable[[int, Stopwatch], "Outcome | ReadTile"]
+_Read = Callable[[int], "Outcome | ReadTile"]
 
 
 class Readers:
@@ -61,7 +63,7 @@ class Readers:
         self._reader = reader
         self._reading = reading
         own_bytes = cache_bytes if count == 1 else max(_LEAST_CACHE_BYTES, cache_bytes // count)
-        self._processes = [_Process(reading, own_bytes, share=1 / count) for _ in range(count)] if count > 1 else []
+        self._processes = [_Process(reading, own_bytes) for _ in range(count)] if count > 1 else []
         tiling, base, layouts = reading.tiling, reader.grid, reader.layouts
         self._by_rows = layouts[0].in_strips
         self._columns = columns_that_fit(layouts, tiling=tiling, base=base, cache_bytes=own_bytes)
@@ -99,24 +101,35 @@ class Readers:
         """
         split = lanes(self._reading.tiling, tiles, count=self._count, by_rows=self._by_rows, columns=self._columns)
         if not self._processes:
-            return _in_turn(split, [self._read_here], ahead, watch)
-        reads = [process.read for process, _ in zip(self._processes, split, strict=False)]
-        return _in_turn(split, reads, max(ahead, 2 * len(split)), watch)
+            return _in_turn(split, [partial(self._read_here, watch=watch)], ahead=ahead, stop=_nothing)
+        used = self._processes[: len(split)]
+        for process in used:
+            process.stopped = False
+        reads = [partial(process.read, watch=watch, share=1 / len(split)) for process in used]
+        return _in_turn(split, reads, ahead=max(ahead, 2 * len(split)), stop=self._stop)
 
-    def _read_here(self, tile: int, watch: Stopwatch) -> Outcome | ReadTile:
+    def _stop(self) -> None:
+        """End all processes, in the middle of a tile if need be; there will be others."""
+        for process in self._processes:
+            process.stop()
+
+    def _read_here(self, tile: int, *, watch: Stopwatch) -> Outcome | ReadTile:
         with watch.stage("read"):
             return self._reader.read(tile)
 
 
 def _in_turn(
-    split: Sequence[Sequence[int]], reads: Sequence[_Read], ahead: int, watch: Stopwatch
+    split: Sequence[Sequence[int]], reads: Sequence[_Read], *, ahead: int, stop: Callable[[], None]
 ) -> Generator[Outcome | ReadTile, None, None]:
-    """The first tile of each lane, then the second of each, and so on; each lane is read by a thread of its own."""
+    """The first tile of each lane, then the second of each, and so on; each lane is read by a thread of its own.
+
+    Where nobody asks for the rest, because of an error or Ctrl-C, `stop` is called so that no tile is waited for.
+    """
     pools = [ThreadPoolExecutor(1, thread_name_prefix="read") for _ in split]
+    pending: deque[Future[Outcome | ReadTile]] = deque()
     try:
-        pending: deque[Future[Outcome | ReadTile]] = deque()
         for lane, tile in _lane_and_tile(split):
-            pending.append(pools[lane].submit(reads[lane], tile, watch))
+            pending.append(pools[lane].submit(reads[lane], tile))
             if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
@@ -124,6 +137,8 @@ def _in_turn(
     finally:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
+        if pending:
+            stop()
         for pool in pools:
             pool.shutdown(wait=True)
 
@@ -135,23 +150,30 @@ def _lane_and_tile(split: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
                 yield number, lane[step]
 
 
+class _StoppedError(Exception):
+    """Nobody waits for the tile any more."""
+
+
 class _Process:
     """A process that reads; one that has died is replaced.
 
     Args:
         reading: what it is to read.
         cache_bytes: of blocks that it keeps.
-        share: of the readers that it is.
+
+    Attributes:
+        stopped: it is not to be replaced.
     """
 
-    def __init__(self, reading: Reading, cache_bytes: int, *, share: float) -> None:
+    def __init__(self, reading: Reading, cache_bytes: int) -> None:
         self._reading = reading
         self._cache_bytes = cache_bytes
-        self._share = share
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        self.stopped = False
 
-    def read(self, tile: int, watch: Stopwatch) -> Outcome | ReadTile:
-        """Read a tile; one thread at a time calls."""
+    def read(self, tile: int, *, watch: Stopwatch, share: float) -> Outcome | ReadTile:
+        """Read a tile; one thread at a time calls. Of the time that it takes, its share is counted."""
         status = 0
         for _ in range(_ATTEMPTS):
             process = self._running()
@@ -160,7 +182,7 @@ class _Process:
             except (EOFError, OSError):
                 status = self.end()
                 continue
-            watch.add({"read": answer.seconds * self._share})
+            watch.add({"read": answer.seconds * share})
             if isinstance(answer.said, UPerFuseError):
                 raise answer.said
             return answer.said
@@ -170,6 +192,13 @@ class _Process:
             "at the memory of this machine and at the rasters, or use --readers 1"
         )
         return unreadable(self._reading, tile, error)
+
+    def stop(self) -> None:
+        """Kill the process, from another thread than the one that reads."""
+        with self._starting:
+            self.stopped = True
+            if self._process is not None:
+                self._process.kill()
 
     def end(self) -> int:
         """End the process, if there is one; its exit status."""
@@ -183,18 +212,24 @@ class _Process:
         return process.wait()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
+        with self._starting:
+            if self.stopped:
+                raise _StoppedError
+            if self._process is not None and self._process.poll() is not None:
+                self.end()
+            if self._process is not None:
+                return self._process
             # In a session of its own Ctrl-C does not reach it, but the mapping process, which ends it.
-            self._process = subprocess.Popen(  # noqa: S603  nothing in it comes from outside
+            self._process = process = subprocess.Popen(  # noqa: S603  nothing in it comes from outside
                 [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
             )
-            with suppress(OSError):  # it has died already, which is noticed when it is asked
-                send(cast(RawIOBase, self._process.stdin), (self._reading, self._cache_bytes))
-        return self._process
+        with suppress(OSError):  # it has died already, which is noticed when it is asked
+            send(cast(RawIOBase, process.stdin), (self._reading, self._cache_bytes))
+        return process
 
 
 def _asked(process: subprocess.Popen[bytes], tile: int) -> Answer:
@@ -207,3 +242,7 @@ def _asked(process: subprocess.Popen[bytes], tile: int) -> Answer:
 def _words(status: int) -> str:
     """How a process ended."""
     return f"by {signal.Signals(-status).name}" if status < 0 and os.name != "nt" else f"with exit status {status}"
+
+
+def _nothing() -> None:
+    """A thread of this process cannot be stopped; its tile is waited for."""

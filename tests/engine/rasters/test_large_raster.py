@@ -24,7 +24,7 @@ from uperfuse.engine.rasters import Scene, Source, predict_raster
 manifest = make_manifest(make_modality("AERIAL-RLT_PAN", tile_px=512, gsd_m=0.2))
 scene = Scene(inputs={"AERIAL-RLT_PAN": Source(path=Path(sys.argv[2]))})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-summary = predict_raster(FormulaEngine(manifest, keep_calls=False), scene, sys.argv[3], halo_px=8)
+summary = predict_raster(FormulaEngine(manifest, keep_calls=False), scene, sys.argv[3], halo_px=8, blend_px=8)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) // 1024, summary.tiles, summary.void_tiles)
 """

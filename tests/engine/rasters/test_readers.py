@@ -310,6 +310,43 @@ def test_no_reader_outlives_the_mapping_process(ortho: Path, expected, tmp_path:
     assert contents(tmp_path / "out") == expected
 
 
+STUCK = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.engine.rasters.formula import FormulaEngine, aerial_manifest
+from uperfuse.engine.rasters import Scene, Source, predict_raster, readers
+
+readers._PROGRAM = '''
+import os, sys, time
+sys.path[:] = {path!r}
+from uperfuse.engine.rasters.reader import SceneReader
+from uperfuse.engine.rasters.reader_process import main
+def read(reader, place):
+    print(os.getpid(), flush=True)  # on standard error, as whatever a reader prints
+    time.sleep(600)
+SceneReader.read = read
+main()
+'''
+scene = Scene(inputs={"AERIAL_RGBI": Source(path=Path(sys.argv[2]))})
+predict_raster(FormulaEngine(aerial_manifest()), scene, sys.argv[3], readers=2)
+"""
+
+
+@pytest.mark.parametrize("with_what", [signal.SIGKILL, signal.SIGINT])
+def test_no_reader_holds_up_the_end_with_a_tile_that_does_not_come(ortho: Path, tmp_path: Path, with_what: int) -> None:
+    root = Path(__file__).resolve().parents[3]
+    command = [sys.executable, "-c", STUCK, str(root), str(ortho), str(tmp_path / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        pids = [int(process.stderr.readline()) for _ in range(2)]
+        process.send_signal(with_what)
+        assert process.wait(GONE_S) != 0
+        said = process.stderr.read()  # ends when the readers have ended
+    assert not any(map(is_running, pids))
+    assert said.count("Traceback") == said.count("KeyboardInterrupt") == (with_what == signal.SIGINT)
+
+
 def is_running(pid: int) -> bool:
     """Whether a process is there, and not only waits for somebody to ask how it ended."""
     with contextlib.suppress(OSError):
