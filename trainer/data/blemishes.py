@@ -5,6 +5,7 @@ Labels miss borders, sensors did not come, swaths end, and some places have no c
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ _MISSING = {
 """Share of regions of interest that lack a product; the aerial image and the land cover are everywhere."""
 
 _NEVER_CLEAR = 0.05
+_ENOUGH_REGIONS = 5
 _LOST_PASSES = 0.08
 _CUT_PASSES = 0.05
 _FULL = 100
@@ -57,12 +59,25 @@ class Absences:
     never_clear: bool
 
 
-def draw_absences(rng: np.random.Generator) -> Absences:
-    """Draw what a region of interest lacks."""
-    lacking = {product for product, share in _MISSING.items() if rng.random() < share}
-    if "SENTINEL2_TS" in lacking:
-        lacking.add(MASK)
-    return Absences(frozenset(lacking), bool(rng.random() < _NEVER_CLEAR))
+def draw_absences(regions: int, rng: np.random.Generator) -> list[Absences]:
+    """Draw what each region of interest lacks.
+
+    The first one has everything. Among at least five, everything is lacking somewhere.
+    """
+
+    def some(share: float, *, without: Collection[int] = ()) -> set[int]:
+        count = round(share * regions)
+        if regions >= _ENOUGH_REGIONS:
+            count = max(count, 1)
+        return set(rng.choice([region for region in range(1, regions) if region not in without], count, False).tolist())
+
+    lacking = {product: some(share) for product, share in _MISSING.items()}
+    lacking[MASK] = lacking["SENTINEL2_TS"]
+    hidden = some(_NEVER_CLEAR, without=lacking["SENTINEL2_TS"])
+    return [
+        Absences(frozenset(name for name, places in lacking.items() if region in places), region in hidden)
+        for region in range(regions)
+    ]
 
 
 def blur_borders(label: NDArray[np.uint8], *, grid: Grid, metres: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -89,7 +104,7 @@ def mark_unclear(cover: NDArray[np.uint8], *, grid: Grid, rng: np.random.Generat
     marked: NDArray[np.uint8] = cover.copy()
     marked[wood & (field > np.float32(1.5))] = _CLASSES["mixed"]
     marked[wood & (field < np.float32(-1.8))] = _CLASSES["ligneous"]
-    marked[fractal(rng, grid, 45.0) > np.float32(2.7)] = _CLASSES["undefined"]
+    marked[fractal(rng, grid, 45.0) > np.float32(2.4)] = _CLASSES["undefined"]
     return marked
 
 

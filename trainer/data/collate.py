@@ -28,7 +28,7 @@ class Batch:
             modality that all of them lack is left out.
         days: series -> days from the reference date, float32 [B, T].
         masks: series -> True for a date, False for padding, bool [B, T].
-        present: modality -> True where the patch has it, bool [B].
+        present: modality that some of them lack -> True where the patch has it, bool [B]. All have the others.
         labels: task -> classes, uint8 [B, Y, X]; 255 where not known and for a patch without this label. A task that
             no patch has a label of is left out.
         dates: series -> datetime64[D] [T] of each patch, without padding.
@@ -83,7 +83,7 @@ def collate(prepared: Sequence[Prepared]) -> Batch:
     for name in _names([each.images for each in prepared]):
         images = [each.images.get(name) for each in prepared]
         inputs[name] = _stack(images)
-        present[name] = torch.tensor([image is not None for image in images])
+        _mark(present, name, images)
     for name in _names([each.series for each in prepared]):
         series = [each.series.get(name) for each in prepared]
         longest = max(1, *(len(one.days) for one in series if one is not None))
@@ -91,7 +91,7 @@ def collate(prepared: Sequence[Prepared]) -> Batch:
         days[name] = _stack([None if one is None else _padded(one.days, longest) for one in series])
         counts = [0 if one is None else len(one.days) for one in series]
         masks[name] = torch.arange(longest) < torch.tensor(counts)[:, None]
-        present[name] = torch.tensor([one is not None for one in series])
+        _mark(present, name, series)
         dates[name] = tuple(np.zeros(0, "datetime64[D]") if one is None else one.dates for one in series)
     unknown = np.full((LABEL_PX, LABEL_PX), UNLABELLED, np.uint8)
     labels = {
@@ -104,6 +104,12 @@ def collate(prepared: Sequence[Prepared]) -> Batch:
 def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
     """Keys of all mappings, in the order in which they are met."""
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _mark(present: dict[str, Tensor], name: str, values: Sequence[object]) -> None:
+    """Say which patches have a modality, where not all have; a network that needs it takes no such word."""
+    if any(value is None for value in values):
+        present[name] = torch.tensor([value is not None for value in values])
 
 
 def _padded(values: NDArray[np.float32], dates: int) -> NDArray[np.float32]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...engine.flairhub import TASKS
 from ...engine.plan.network import Modality
@@ -77,8 +77,13 @@ class PatchDataset(PreparedDataset):
     def __len__(self) -> int:
         return len(self.patches)
 
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that is drawn for."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
-        """Draw other augmentations from now on; the same number draws the same."""
+        """Draw other augmentations, and another order, from now on; the same number draws the same."""
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> Prepared:
@@ -92,7 +97,7 @@ class PatchDataset(PreparedDataset):
         )
         sample = choose(sample, self._modalities)
         if self._augmentation is not None:
-            rng = np.random.default_rng([self._seed, int(self._epoch), index])
+            rng = np.random.default_rng([self._seed, self.epoch, index])
             sample = self._augmentation(sample, rng)
         return prepare_sample(sample, self._modalities)
 
@@ -102,28 +107,44 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Batches of patches.
 
+    Order and augmentation depend on seeds and the epoch alone, so that a training that is taken up again goes on alike.
+
     Args:
         patches: what to load.
         batch: patches in each; the last may have fewer.
         workers: processes that read and prepare, which are spawned and live as long as the loader; 0 reads in this
             one.
-        shuffle: whether each epoch has an order of its own, drawn from `seed`.
+        shuffle: whether each epoch (`patches.set_epoch`) has an order of its own, drawn from `seed`.
         seed: of the order.
         pin: whether batches go to memory from which a GPU can copy by itself.
     """
     made: DataLoader[Batch] = DataLoader(
         patches,  # type: ignore[arg-type]
         batch_size=batch,
-        shuffle=shuffle,
+        sampler=_Order(patches, seed) if shuffle else None,
         num_workers=workers,
         collate_fn=collate,
-        generator=torch.Generator().manual_seed(seed),
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin,
         worker_init_fn=_one_thread if workers else None,
     )
     return made
+
+
+class _Order(Sampler[int]):
+    """An order of all patches for each epoch."""
+
+    def __init__(self, patches: PatchDataset, seed: int) -> None:
+        self._patches = patches
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._patches)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self._seed, self._patches.epoch])
+        return iter(rng.permutation(len(self._patches)).tolist())
 
 
 def _one_thread(_worker: int) -> None:

@@ -19,6 +19,7 @@ from ...engine.simulation import MASK, SimulatedScene, simulate
 from ...engine.simulation.noise import Grid, stream
 from ...engine.simulation.write import write_raster
 from . import blemishes
+from .blemishes import Absences
 from .data_set import DataSet
 from .dates import Dates, write_dates
 from .errors import DataSetError
@@ -44,12 +45,13 @@ _LANDSCAPES = "AFNU"  # fields, woods, nature, villages: the letters of real reg
 
 @dataclass(frozen=True)
 class _Place:
-    """A region of interest to be simulated: its number, its domain and those of its patches that are wanted."""
+    """A region of interest to be simulated: its number, its domain, the splits of its patches, and what it lacks."""
 
     number: int
     roi: str
     domain: SimulatedDomain
     splits: tuple[str, ...]
+    absences: Absences
 
 
 def simulate_data_set(out: Path | str, *, patches: int, seed: int, workers: int = 1) -> DataSet:
@@ -108,6 +110,7 @@ def _places(seed: int, patches: int) -> list[_Place]:
     counts = [-(-len(group) // _SIDE**2) for group in (learnt, unseen)]
     trained, others = (min(-(-count // _PER_DOMAIN), most) for count, most in zip(counts, _MOST_DOMAINS, strict=True))
     domains = draw_domains(seed, trained=trained, unseen=others)
+    absences = blemishes.draw_absences(sum(counts), rng)
     places: list[_Place] = []
     for group, owners in zip((learnt, unseen), domains, strict=True):
         for start in range(0, len(group), _SIDE**2):
@@ -116,7 +119,7 @@ def _places(seed: int, patches: int) -> list[_Place]:
             # some real names have a letter before their number
             roi = f"{letters}-S{1 + number % 2}-{'V' if number % 4 == 1 else ''}{number + 1}"
             owner = owners[(start // _SIDE**2) % len(owners)]
-            places.append(_Place(number, roi, owner, tuple(group[start : start + _SIDE**2])))
+            places.append(_Place(number, roi, owner, tuple(group[start : start + _SIDE**2]), absences[number]))
     return places
 
 
@@ -138,8 +141,7 @@ def _make_place(place: _Place, *, out: Path, seed: int) -> list[_Made]:
         domain=place.domain.country,
         year=place.domain.year,
     )
-    absences = blemishes.draw_absences(rng)
-    rasters = _spoiled(scene, absences, rng)
+    rasters = _spoiled(scene, rng, never_clear=place.absences.never_clear)
     east, north = place.domain.country.origin_m
     east += _SPACING_M * place.number
     made = []
@@ -148,7 +150,7 @@ def _make_place(place: _Place, *, out: Path, seed: int) -> list[_Made]:
         corner = east + column * TILE_EXTENT_M, north - row * TILE_EXTENT_M
         files = {}
         for product in PRODUCTS:
-            if product not in absences.products:
+            if product not in place.absences.products:
                 files[product] = str(file_of(patch, product))
                 path = out / files[product]
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +169,7 @@ class _Rasters:
     dates: dict[str, Dates]
 
 
-def _spoiled(scene: SimulatedScene, absences: blemishes.Absences, rng: np.random.Generator) -> _Rasters:
+def _spoiled(scene: SimulatedScene, rng: np.random.Generator, *, never_clear: bool) -> _Rasters:
     """A scene as it would reach a data set."""
     whole = scene.tile(0, 0, _SIDE * LABEL_PX)
     values: dict[str, NDArray[np.generic]] = dict(scene.images)
@@ -179,7 +181,7 @@ def _spoiled(scene: SimulatedScene, absences: blemishes.Absences, rng: np.random
         dates[name] = np.asarray(whole[dates_key(name)][kept], "datetime64[D]")
         if optical:
             masks = scene.masks[kept]
-            values[MASK] = blemishes.hide(masks) if absences.never_clear else masks
+            values[MASK] = blemishes.hide(masks) if never_clear else masks
     grid = Grid(scene.shape_yx_px, MODALITIES["AERIAL_RGBI"].gsd_m)
     cover = blemishes.mark_unclear(scene.labels[_COVER], grid=grid, rng=rng)
     values[_COVER] = blemishes.blur_borders(cover, grid=grid, metres=0.4, rng=rng)[None]

@@ -14,7 +14,7 @@ from uperfuse.trainer.data.layout import DATES_FILES, METADATA_FOLDER
 from uperfuse.trainer.data.splits import write_split
 from uperfuse.trainer.fit import small_modalities
 
-PATCHES, SEED = 20, 9
+PATCHES, SEED = 20, 3
 
 
 @pytest.fixture(scope="session")
