@@ -70,7 +70,8 @@ def _predict(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Memory that the run may take, 4GB: of the plan's tiles the cheapest that fit are taken.",
+            help="Memory that the run may take, 4GB, or each of its processes: of the plan's tiles the cheapest that "
+            "fit are taken.",
             show_default="half of what is free, where the plan has tiles of several sides",
         ),
     ] = None,
@@ -141,13 +142,13 @@ def _predict(
     def run(map_with: Callable[..., MapSummary]) -> MapSummary:
         return map_with(what, out, options, overwrite=overwrite, begin=begin, progress=not quiet, report=say)
 
+    if _on_processor(device):
+        with Plan.open(plan) as opened:
+            choice = choose_tile(opened, what, options, tile_px=tile_px, precision=precision, threads=threads)
+        tile_px, options = choice.tile_px, choice.options
+        if choice.why:
+            say(choice.why)
     if cluster is None:
-        if _on_processor(device):
-            with Plan.open(plan) as opened:
-                choice = choose_tile(opened, what, options, tile_px=tile_px, precision=precision, threads=threads)
-            tile_px, options = choice.tile_px, choice.options
-            if choice.why:
-                say(choice.why)
         with Engine.load(
             plan, device=device, precision=precision, threads=threads, tile_px=tile_px, prime_cache=prime_cache
         ) as engine:
@@ -156,7 +157,7 @@ def _predict(
     else:
         with open_cluster(cluster, threads=threads) as connected:
             say(f"workers: {connected.dashboard}")
-            with_cluster = partial(predict_on_cluster, connected, plan, prime_cache=prime_cache)
+            with_cluster = partial(predict_on_cluster, connected, plan, tile_px=tile_px, prime_cache=prime_cache)
             summary = run(partial(with_cluster, device=device, precision=precision))
     _print_summary(summary, console)
 

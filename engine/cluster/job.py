@@ -35,6 +35,7 @@ class Job:
         device: for `Engine.load`.
         precision: for `Engine.load`.
         threads: processor threads of each worker; None takes all that it may use.
+        tile_px: for `Engine.load`.
         prime_cache: for `Engine.load`; every worker sees it.
         scene: which rasters; every worker reads them from the same paths.
         out: folder of the maps, which every worker sees.
@@ -47,6 +48,7 @@ class Job:
     device: str
     precision: str
     threads: int | None
+    tile_px: int | None
     prime_cache: Path | None
     scene: Scene
     out: Path

@@ -44,6 +44,7 @@ def predict_on_cluster(
     *,
     device: str = "auto",
     precision: str = "auto",
+    tile_px: int | None = None,
     prime_cache: Path | None = None,
     overwrite: bool = False,
     begin: Begin = "new",
@@ -64,6 +65,7 @@ def predict_on_cluster(
         options: how they are mapped.
         device: for `Engine.load` of every worker.
         precision: for `Engine.load` of every worker.
+        tile_px: for `Engine.load` of every worker.
         prime_cache: for `Engine.load` of every worker; a folder that all of them see.
         overwrite: replace maps that exist.
         begin: what to do where an interrupted run is kept.
@@ -77,7 +79,7 @@ def predict_on_cluster(
     """
     say = report or _nobody
     options = options or MapOptions()
-    with Plan.open(plan) as opened:
+    with Plan.open(plan, tile_px=tile_px) as opened:
         manifest, plan_hash = opened.manifest, opened.hash
     job = Job(
         name=uuid4().hex,
@@ -86,6 +88,7 @@ def predict_on_cluster(
         device=device,
         precision=precision,
         threads=cluster.threads,
+        tile_px=tile_px,
         prime_cache=prime_cache.absolute() if prime_cache else None,
         scene=scene.absolute(),
         out=out.absolute(),
@@ -140,12 +143,12 @@ class _Tasks:
     def describe(self) -> tuple[str, str, str]:
         """What a worker says of its engine."""
         for _ in range(_ATTEMPTS):
-            with answering():
-                error = (future := self._client.submit(worker.describe, self._job, pure=False)).exception()
-                if error is None:
-                    described: tuple[str, str, str] = future.result()
-                    return described
-            self._mend(error)
+            with Window(self._client, worker.describe, [self._job]) as window:
+                (answer,) = window
+            if answer.error is None:
+                described: tuple[str, str, str] = answer.result
+                return described
+            self._mend(answer.error)
         raise BackendError(f"no worker loaded the plan in {_ATTEMPTS} attempts; look at the workers' logs and disks")
 
     def map(self, work: Work, run: Run, tiles: Sequence[int], watch: Stopwatch, advance: Advance) -> None:

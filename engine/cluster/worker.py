@@ -133,6 +133,7 @@ class _Session:
                     device=job.device,
                     precision=job.precision,
                     threads=job.threads,
+                    tile_px=job.tile_px,
                     prime_cache=job.prime_cache,
                 )
             )

@@ -216,7 +216,7 @@ def job(plan, scene, tmp_path, monkeypatch) -> Iterator[Job]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with Plan.open(plan) as opened:
         plan_hash = opened.hash
-    yield Job("one", tmp_path / "away.plan", plan_hash, "cpu", "auto", 1, None, scene, tmp_path / "out", OPTIONS)
+    yield Job("one", tmp_path / "away.plan", plan_hash, "cpu", "auto", 1, None, None, scene, tmp_path / "out", OPTIONS)
     worker.release()
 
 
