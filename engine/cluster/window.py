@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -100,9 +100,8 @@ class Window(Generic[_T]):
         for futures in self._arriving.batches():
             self._arrived += len(futures)
             with answering():
-                results = self._client.gather(dict(enumerate(futures)), errors="skip")
-                answers = [self._answer(future, results[place]) for place, future in enumerate(futures)]
-            del futures, results  # a future that is held here is kept by the scheduler
+                answers = self._answers(futures)
+            del futures  # one that is held here is kept by the scheduler
             self._fill()
             yield from answers
             self._fill()
@@ -111,10 +110,20 @@ class Window(Generic[_T]):
         """Call with this argument once more, ahead of those that wait."""
         self._again.append(argument)
 
+    def _answers(self, futures: Sequence[Any]) -> list[Answer[_T]]:
+        """What became of calls that ended; results are fetched together, what else there is one by one."""
+        finished = [future for future in futures if future.status == "finished"]
+        results = self._client.gather({future.key: future for future in finished}, errors="skip") if finished else {}
+        return [self._answer(future, results.get(future.key)) for future in futures]
+
     def _answer(self, future: Any, result: Any) -> Answer[_T]:
-        # a result that is skipped is None, and so may be one that is not
-        error = future.exception() if result is None else None
-        return Answer(self._pending.pop(future), result, error)
+        argument, error = self._pending.pop(future), None
+        if result is None:  # it gave nothing, failed, was cancelled, or its worker died before the result was fetched
+            try:
+                result = future.result()
+            except Exception as raised:  # noqa: BLE001  whatever stopped it is the answer
+                error = raised.with_traceback(None)  # its frames would keep the future
+        return Answer(argument, result, error)
 
     def _fill(self) -> None:
         """Send what there is room for, many at a time."""
