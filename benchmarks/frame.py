@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.networks import DATES, LC_L, SWIN_BASE, TASK, TINY, plan_of, random_network, spec_of
-from benchmarks.published import Published, inputs_of
+from benchmarks.published import AUTHORS_WAY, Forward, Inputs, Peer, check_peer, inputs_of
 from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
 from uperfuse.engine import Engine
@@ -29,7 +29,7 @@ _BASE = "AERIAL_RGBI"
 _EQUAL = {"float32": 0.9999, "bf16": 0.98}
 
 
-def torch_labels(network: Callable[..., dict[str, torch.Tensor]], *given: object) -> NDArray[np.uint8]:
+def torch_labels(network: Forward, given: Inputs) -> NDArray[np.uint8]:
     """Labels as a PyTorch user makes them; confidence is computed, too."""
     with torch.inference_mode():
         _, labels = torch.softmax(network(*given)[TASK], dim=1).max(dim=1)
@@ -37,7 +37,9 @@ def torch_labels(network: Callable[..., dict[str, torch.Tensor]], *given: object
     return found
 
 
-def measure(*, encoder: str | BackboneSpec, dates: int, rounds: int, quick: bool) -> list[Record]:
+def measure(
+    *, encoder: str | BackboneSpec, dates: int, rounds: int, quick: bool, peer: Peer = AUTHORS_WAY
+) -> list[Record]:
     """Compare all sides, then time them in turns."""
     network, alone = (random_network(spec_of(*names, encoder=encoder)) for names in (LC_L, (_BASE,)))
     with (
@@ -51,11 +53,13 @@ def measure(*, encoder: str | BackboneSpec, dates: int, rounds: int, quick: bool
         frame = {_BASE: tiles[_BASE]}
         area = engine.prime({name: values for name, values in tiles.items() if name != _BASE})
         given = inputs_of(engine.manifest, tiles)
+        theirs = peer.build(network)
+        check_peer(theirs, network, given)
         sides: dict[str, Callable[[], object]] = {
             _FRAME: lambda: area.predict(frame).labels[TASK],
             _AERIAL: lambda: aerial.predict(frame).labels[TASK],
             _ALL: lambda: engine.predict(tiles).labels[TASK],
-            _PEER: partial(torch_labels, Published(network).eval(), *given),
+            _PEER: partial(torch_labels, theirs, given),
         }
         maps = {name: np.asarray(side()) for name, side in sides.items()}
         assert np.array_equal(maps[_FRAME], maps[_ALL]), "a primed frame is not the same map"
@@ -77,7 +81,7 @@ def measure(*, encoder: str | BackboneSpec, dates: int, rounds: int, quick: bool
                 "frame-all",
                 ratios(seconds, of=_PEER, over=_FRAME),
                 ours=ours,
-                peer="PyTorch eager float32, all six modalities as the authors compute them, from prepared pixels",
+                peer=f"{peer.name}, all six modalities, from prepared pixels",
                 quick=quick,
             ),
         ]

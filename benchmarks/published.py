@@ -8,7 +8,8 @@ more on zeros, class scores of series that nobody reads) is left out: that code 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.plan.manifest import Manifest
 from uperfuse.engine.prepare import prepare_image, prepare_series
 from uperfuse.engine.tiles import ImageTile, check_tiles
@@ -23,10 +25,28 @@ from uperfuse.kernels.temporal_attention.reference import EPSILON, AttentionWeig
 from uperfuse.trainer.network import UPerFuse
 from uperfuse.trainer.network.series import SeriesEncoder
 
-__all__ = ["Inputs", "Published", "inputs_of", "textbook_attention"]
+__all__ = ["AUTHORS_WAY", "Forward", "Inputs", "Peer", "Published", "check_peer", "inputs_of", "textbook_attention"]
 
 Inputs = tuple[dict[str, Tensor], dict[str, Tensor]]
 """Modality -> prepared pixels, and series -> days."""
+
+_WORST, _EQUAL = 1e-4, 0.9999
+
+Forward = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
+"""From prepared pixels and days to logits of every task; of series alone, at their own size."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another implementation of a network, with the weights of ours.
+
+    Attributes:
+        name: in words.
+        build: makes it from ours.
+    """
+
+    name: str
+    build: Callable[[UPerFuse], Forward]
 
 
 class Published(nn.Module):
@@ -98,6 +118,25 @@ class Published(nn.Module):
             )
             for level, convolution in enumerate(convolutions)
         ]
+
+
+AUTHORS_WAY = Peer("PyTorch eager float32 as the authors compute it", lambda network: Published(network).eval())
+
+
+def check_peer(forward: Forward, network: UPerFuse, given: Inputs) -> None:
+    """Refuse to time what is not the same network.
+
+    Raises:
+        AssertionError: logits differ from our network's in PyTorch by more than rounding.
+    """
+    with torch.inference_mode():
+        theirs, ours = forward(*given), network(*given)
+    for task, logits in theirs.items():
+        error = relative_error(ours[task].numpy(), logits.numpy())
+        equal = float((ours[task].argmax(1) == logits.argmax(1)).float().mean())
+        print(f"{task}: logits in PyTorch, theirs and ours, differ by {error:.1e}; {equal:.4%} of classes are equal")
+        assert error <= _WORST, f"not the same network, expected {_WORST:.0e}"
+        assert equal >= _EQUAL, f"not the same network, expected {_EQUAL:.2%}"
 
 
 def textbook_attention(features: Tensor, days: Tensor, *, weights: AttentionWeights) -> tuple[Tensor, Tensor]:

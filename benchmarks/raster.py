@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.networks import SWIN_BASE, TASK, TINY, plan_of, random_network, spec_of
 from benchmarks.published import inputs_of
@@ -29,7 +30,7 @@ from uperfuse.engine.rasters import Scene
 from uperfuse.engine.rasters.tiling import Tiling, default_halo_px
 from uperfuse.trainer.network import BackboneSpec, UPerFuse
 
-__all__ = ["compare_tile", "our_tiles", "predict_map", "scaled"]
+__all__ = ["compare_tile", "in_this_manner", "measure", "our_tiles", "predict_map", "scaled"]
 
 _BASE = "AERIAL_RGBI"
 _OURS = "UPerFuse"
@@ -67,10 +68,36 @@ def predict_map(engine: Engine, scene: Scene, out: Path) -> Path:
     return summary.files[TASK].labels
 
 
+Zonal = Callable[[UPerFuse, Path, Path, Squares], Callable[[], object]]
+"""From a network, a raster, the map's file and squares to a call that writes the map."""
+
+
+def in_this_manner(network: UPerFuse, given: Path, out: Path, squares: Squares) -> Callable[[], object]:
+    """The zonal tool's manner in plain PyTorch."""
+    return lambda: map_zonally(_in_torch(network), given, out, squares=squares)
+
+
 def measure(
-    *, encoder: str | BackboneSpec, side_px: int, peers: dict[str, Squares], rounds: int, quick: bool
+    *,
+    encoder: str | BackboneSpec,
+    side_px: int,
+    peers: dict[str, Squares],
+    rounds: int,
+    quick: bool,
+    zonal: Zonal = in_this_manner,
+    name: str = "PyTorch eager float32 in the zonal tool's manner",
 ) -> list[Record]:
-    """Check that all sides map, then time them in turns."""
+    """Check that all sides map, then time them in turns.
+
+    Args:
+        encoder: of the network.
+        side_px: of the raster.
+        peers: row -> how the other side cuts the raster.
+        rounds: that count.
+        quick: whether settings are tiny.
+        zonal: makes the other side.
+        name: of the other side.
+    """
     network = random_network(spec_of(_BASE, encoder=encoder))
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -80,20 +107,29 @@ def measure(
         print(engine.describe())
         given = aerial_raster(Path(folder) / "aerial.tif", side_px=side_px)
         scene = scene_of(given)
-        in_torch = _in_torch(network)
-        compare_tile(engine, in_torch)
-        sides: dict[str, Callable[[], Path]] = {_OURS: lambda: predict_map(engine, scene, Path(folder) / "maps")}
+        compare_tile(engine, _in_torch(network))
+        sides: dict[str, Callable[[], object]] = {_OURS: lambda: predict_map(engine, scene, Path(folder) / "maps")}
         for key, squares in peers.items():
-            sides[key] = _zonal(in_torch, given, Path(folder) / f"{key}.tif", squares)
+            sides[key] = zonal(network, given, Path(folder) / f"{key}.tif", squares)
         seconds = interleaved(sides, rounds=rounds, warm_up=0)
-        for side in (_OURS, *peers):
-            path = Path(folder) / "maps" if side == _OURS else Path(folder) / f"{side}.tif"
-            _check_complete(next(path.glob("*.tif")) if path.is_dir() else path, side_px)
+        found = _check_complete(sorted((Path(folder) / "maps").glob("*.tif")), side_px)
+        for key in peers:
+            theirs = _check_complete([Path(folder) / f"{key}.tif"], side_px)
+            print(f"{key}: {np.mean(theirs == found):.2%} of labels are ours; tiles see different surroundings")
         print("\n".join(report(seconds, against=_OURS)))
         tile_px = engine.manifest.base_px
         ours = f"UPerFuse {engine.precision}, tiles of {tile_px} px, halo {default_halo_px(tile_px)} px"
         return [
-            _record(key, squares, seconds, side_px=side_px, tile_px=tile_px, ours=ours, quick=quick)
+            _record(
+                key,
+                squares,
+                seconds,
+                peer=f"{name}, {squares}",
+                side_px=side_px,
+                tile_px=tile_px,
+                ours=ours,
+                quick=quick,
+            )
             for key, squares in peers.items()
         ]
 
@@ -102,14 +138,14 @@ def _in_torch(network: UPerFuse) -> Network:
     return lambda pixels: network({_BASE: pixels})[TASK]
 
 
-def _zonal(network: Network, given: Path, out: Path, squares: Squares) -> Callable[[], Path]:
-    return lambda: map_zonally(network, given, out, squares=squares)
-
-
-def _check_complete(path: Path, side_px: int) -> None:
-    with rasterio.open(path) as raster:
-        assert raster.shape == (side_px, side_px), f"{path.name} is a map of {raster.shape}"
-        assert np.all(raster.read(1) < 255), f"{path.name} has void pixels, and the raster has none"
+def _check_complete(paths: list[Path], side_px: int) -> NDArray[np.uint8]:
+    """The labels, which come last by name, if neither they nor the confidence have void pixels."""
+    for path in paths:
+        with rasterio.open(path) as raster:
+            assert raster.shape == (side_px, side_px), f"{path.name} is a map of {raster.shape}"
+            pixels: NDArray[np.uint8] = raster.read(1)
+        assert np.all(pixels < 255), f"{path.name} has void pixels, and the raster has none"
+    return pixels
 
 
 def _record(
@@ -117,6 +153,7 @@ def _record(
     squares: Squares,
     seconds: dict[str, list[float]],
     *,
+    peer: str,
     side_px: int,
     tile_px: int,
     ours: str,
@@ -137,8 +174,7 @@ def _record(
         key,
         ratios(of_full, of=key, over=_OURS),
         ours=ours,
-        peer=f"PyTorch eager float32 in the zonal tool's manner, squares of {squares.side_px} px, margin "
-        f"{squares.margin_px} px",
+        peer=peer,
         note=note,
         quick=quick,
     )

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.networks import DATES, TASK, plan_of, random_network, spec_of
-from benchmarks.published import Published, inputs_of
+from benchmarks.published import AUTHORS_WAY, Peer, inputs_of
 from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
 from uperfuse.engine import Engine
@@ -36,10 +36,10 @@ def tiles_of(engine: Engine, *, count: int, dates: int) -> dict[str, Any]:
     return {name: [each[name][0] for each in drawn] for name in (_SERIES, dates_key(_SERIES))}
 
 
-def measure(*, count: int, dates: int, rounds: int, quick: bool) -> list[Record]:
+def measure(*, count: int, dates: int, rounds: int, quick: bool, peer: Peer = AUTHORS_WAY) -> list[Record]:
     """Compare all sides, then time them in turns."""
     network = random_network(spec_of(_SERIES))
-    published = Published(network).eval()
+    published = peer.build(network)
     with plan_of(network) as plan, Engine.load(plan, device="cpu", precision="float32") as engine:
         print(engine.describe())
         tiles = tiles_of(engine, count=count, dates=dates)
@@ -70,7 +70,7 @@ def measure(*, count: int, dates: int, rounds: int, quick: bool) -> list[Record]
                 "series",
                 ratios(seconds, of=_PEER, over=_OURS),
                 ours=f"UPerFuse float32, encoder of {_SERIES} from raw numbers, {dates} dates, {count} tiles",
-                peer="PyTorch eager float32 as the authors compute it, from prepared pixels",
+                peer=f"{peer.name}, from prepared pixels",
                 quick=quick,
             )
         ]

@@ -39,6 +39,9 @@ class Squares:
     side_px: int
     margin_px: int
 
+    def __str__(self) -> str:
+        return f"squares of {self.side_px} px, margin {self.margin_px} px"
+
     def corners(self, length_px: int) -> list[int]:
         """First pixels along one axis; the first square begins a margin outside, the last is shifted inwards."""
         step, last = self.side_px - 2 * self.margin_px, length_px + self.margin_px - self.side_px
