@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ..errors import CheckpointError
@@ -31,8 +35,9 @@ def _check(
     workers: _Workers = 1,
 ) -> None:
     """Read every file of a data set; list what is broken, and count classes and domains. Exits with 1 if it is."""
-    report = _trainer().check(root, workers=workers)
-    out = console()
+    trainer, out = _trainer(), console()
+    with _bar(out) as progress:
+        report = trainer.check(root, workers=workers, progress=progress)
     out.print(titled("Domains", _domains(report)))
     out.print(titled("Classes", _classes(report)))
     for remark in report.remarks:
@@ -53,9 +58,20 @@ def _simulate(
     workers: _Workers = 1,
 ) -> None:
     """Write a data set of the simulated world: ten rasters a patch, labels of both tasks, split files and dates."""
-    made = _trainer().simulate_data_set(out, patches=patches, seed=seed, workers=workers)
+    trainer, screen = _trainer(), console()
+    with _bar(screen) as progress:
+        made = trainer.simulate_data_set(out, patches=patches, seed=seed, workers=workers, progress=progress)
     for name, split in made.splits.items():
-        console().print(Text(f"{name}: {len(split.patches)} patches of {', '.join(split.domains)}"))
+        screen.print(Text(f"{name}: {len(split.patches)} patches of {', '.join(split.domains)}"))
+
+
+@contextmanager
+def _bar(out: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal that goes when the work is done."""
+    columns = TextColumn("patches"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task("patches", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _trainer() -> Any:

@@ -74,10 +74,12 @@ class Augmentation:
         for place, band in enumerate(facts.bands):
             mean, std = facts.statistics[band]
             share = haze * _VEIL[band]
-            veil = np.float32(share * (mean + _HAZE_STDS * std))
-            lit = pixels.values[:, place] * np.float32(factor * (1 - share)) + veil
+            lit = pixels.values[:, place] * np.float32(factor * (1 - share))
+            lit += np.float32(share * (mean + _HAZE_STDS * std))
             values[:, place] = _fitted(lit, values.dtype)
-        return Pixels(np.where(pixels.void[:, None], values.dtype.type(0), values), pixels.void)
+        if pixels.void.any():
+            values[np.broadcast_to(pixels.void[:, None], values.shape)] = 0
+        return Pixels(values, pixels.void)
 
     def _thinned(self, series: Series, rng: np.random.Generator) -> Series:
         count = len(series.dates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...engine.flairhub import TASKS
 from ...engine.simulation import MASK
-from .dates import Dates, dates_file, parse_acquisitions, read_rows
+from .dates import Dates, dates_file, parse_rows, read_rows
 from .errors import DataSetError
 from .layout import PRODUCTS, PatchId
 from .reading import read_label, read_pixels
@@ -89,13 +89,20 @@ class Report:
             raise DataSetError(f"{self.root} is broken{more}: {self.defects[0]}")
 
 
-def check(root: Path | str, *, splits: Mapping[str, Path] | None = None, workers: int = 1) -> Report:
+def check(
+    root: Path | str,
+    *,
+    splits: Mapping[str, Path] | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Report:
     """Read every split file, date and raster of a data set.
 
     Args:
         root: folder that holds `D..._AERIAL_RGBI` and the others.
         splits: "train", "valid" or "test" -> split file; those in the root and right below it where left out.
         workers: processes that read rasters.
+        progress: told the number of patches that are read, and of all, after each.
 
     Returns:
         All defects, and counts of what is whole.
@@ -110,9 +117,11 @@ def check(root: Path | str, *, splits: Mapping[str, Path] | None = None, workers
     defects += _in_two_splits(read)
     dates = _all_dates(root, read, defects)
     tally = _Tally()
-    for name, patch, found in _rasters(root, read, dates, workers):
+    patches = sum(len(split.patches) for split in read)
+    for number, (name, patch, found) in enumerate(_rasters(root, read, dates, workers), start=1):
         defects += found.defects
         tally.add(name, patch, found)
+        progress(number, patches)
     return Report(root, tuple(defects), tuple(_remarks(files, read)), tally.domains(), tally.classes())
 
 
@@ -155,7 +164,7 @@ def _all_dates(root: Path, splits: list[Split], defects: list[str]) -> dict[str,
     """Series -> dates of each patch that has readable ones."""
     found: dict[str, dict[PatchId, Dates]] = {}
     for series in (name for name, product in PRODUCTS.items() if product.series == name):
-        patches = [patch.id for split in splits for patch in split.patches if series in patch.files]
+        patches = [patch.id for split in splits for patch in split.patches if series in patch.folders]
         if patches:
             found[series] = _series_dates(root, series, patches, defects)
     return found
@@ -168,7 +177,8 @@ def _series_dates(root: Path, series: str, patches: list[PatchId], defects: list
     except DataSetError as error:
         defects.append(str(error))
         return {}
-    parsed = {key: dates for key, text in rows.items() if (dates := _parsed(key, text, file, defects)) is not None}
+    parsed, wrong = parse_rows(rows)
+    defects += [f"dates of {key} in {file}: {reason}" for key, reason in wrong.items()]
     found: dict[PatchId, Dates] = {}
     for patch in patches:
         known = [key for key in (str(patch), patch.region, patch.roi) if key in rows]
@@ -177,14 +187,6 @@ def _series_dates(root: Path, series: str, patches: list[PatchId], defects: list
         elif known[0] in parsed:
             found[patch] = parsed[known[0]]
     return found
-
-
-def _parsed(key: str, text: str, file: Path, defects: list[str]) -> Dates | None:
-    try:
-        return parse_acquisitions(text)
-    except ValueError as error:
-        defects.append(f"dates of {key} in {file}: {error}")
-        return None
 
 
 def _rasters(
@@ -217,9 +219,9 @@ def _read_patch(root: Path, patch: Patch, dates: dict[str, Dates | None]) -> _Fo
                 read_pixels(root / file, product, dates=when)
         except DataSetError as error:
             found.defects.append(str(error))
-    if PRODUCTS[MASK].series in patch.files and MASK not in patch.files:
+    if PRODUCTS[MASK].series in patch.folders and MASK not in patch.folders:
         found.defects.append(f"{patch.id} has {PRODUCTS[MASK].series} without {MASK}; add the masks")
-    if not any(task in patch.files for task in TASKS):
+    if not any(task in patch.folders for task in TASKS):
         found.defects.append(f"{patch.id} has no label of {' or '.join(TASKS)}; leave it out of the split file")
     return found
 
@@ -236,7 +238,7 @@ class _Tally:
     def add(self, split: str, patch: Patch, found: _Found) -> None:
         domain = patch.id.domain
         self.patches[split, domain] += 1
-        for product in patch.files:
+        for product in patch.folders:
             self.products[split, domain, product] += 1
         for task, counts in found.classes.items():
             for value in np.flatnonzero(counts).tolist():

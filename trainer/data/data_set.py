@@ -52,7 +52,7 @@ class DataSet:
             dates[series] = DateTable(file, read_rows(file))
             for split in read.values():
                 for patch in split.patches:
-                    if series in patch.files:
+                    if series in patch.folders:
                         dates[series].of(patch.id)
         return cls(root, read, dates)
 
@@ -77,5 +77,5 @@ def _check_apart(splits: Iterable[Split]) -> None:
 
 
 def _series_of(splits: Iterable[Split]) -> list[str]:
-    held = {product for split in splits for patch in split.patches for product in patch.files}
+    held = {product for split in splits for patch in split.patches for product in patch.folders}
     return [name for name, product in PRODUCTS.items() if product.series == name and name in held]

@@ -15,7 +15,7 @@ from ...engine.rasters.dates import parse_date
 from .errors import DataSetError
 from .layout import DATES_FILES, METADATA_FOLDER, PatchId
 
-__all__ = ["DateTable", "Dates", "dates_file", "parse_acquisitions", "read_rows", "write_dates"]
+__all__ = ["DateTable", "Dates", "dates_file", "parse_acquisitions", "parse_rows", "read_rows", "write_dates"]
 
 Dates = NDArray[np.datetime64]
 
@@ -36,15 +36,9 @@ class DateTable:
 
     def __init__(self, file: Path, texts: Mapping[str, str]) -> None:
         self.file = file
-        parsed: dict[str, Dates] = {}  # patches of a region share one text
-        self._dates: dict[str, Dates] = {}
-        for key, text in texts.items():
-            if text not in parsed:
-                try:
-                    parsed[text] = parse_acquisitions(text)
-                except ValueError as error:
-                    raise DataSetError(f"dates of {key} in {file}: {error}") from None
-            self._dates[key] = parsed[text]
+        self._dates, wrong = parse_rows(texts)
+        for key, reason in wrong.items():
+            raise DataSetError(f"dates of {key} in {file}: {reason}")
 
     def of(self, patch: PatchId) -> Dates:
         """Dates of a patch, datetime64[D] [T], in the order of its bands.
@@ -102,6 +96,36 @@ def read_rows(file: Path) -> dict[str, str]:
         if rows.setdefault(str(name), str(text)) != str(text):
             raise DataSetError(f"{file} has two different rows for {name}, expected one; remove the wrong one")
     return rows
+
+
+def parse_rows(texts: Mapping[str, str]) -> tuple[dict[str, Dates], dict[str, str]]:
+    """Parse the dates of all rows.
+
+    Args:
+        texts: key -> JSON text.
+
+    Returns:
+        Key -> dates, one array for all rows with the same text; and key -> what is wrong with a row that has none.
+    """
+    known: dict[str, Dates | str] = {}
+    dates: dict[str, Dates] = {}
+    wrong: dict[str, str] = {}
+    for key, text in texts.items():
+        if text not in known:
+            known[text] = _parsed(text)
+        found = known[text]
+        if isinstance(found, str):
+            wrong[key] = found
+        else:
+            dates[key] = found
+    return dates, wrong
+
+
+def _parsed(text: str) -> Dates | str:
+    try:
+        return parse_acquisitions(text)
+    except ValueError as error:
+        return str(error)
 
 
 def parse_acquisitions(text: str) -> Dates:

@@ -72,7 +72,7 @@ PRODUCTS = _products()
 """The ten rasters of a patch by name: seven modalities, the snow and cloud masks, the labels of both tasks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PatchId:
     """A patch, FLAIR-HUB's word for a square of 102.4 m that all products cover.
 

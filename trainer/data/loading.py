@@ -56,8 +56,8 @@ class PatchDataset(PreparedDataset):
     ) -> None:
         self.patches = data_set.split(split).patches
         for patch in self.patches:
-            lacking = [name for name, m in modalities.items() if not m.may_be_absent and name not in patch.files]
-            if not any(task in patch.files for task in tasks):
+            lacking = [name for name, m in modalities.items() if not m.may_be_absent and name not in patch.folders]
+            if not any(task in patch.folders for task in tasks):
                 lacking.append(f"labels of {' or '.join(tasks)}")
             if lacking:
                 raise DataSetError(

@@ -45,21 +45,22 @@ def read_sample(
         DataSetError: a file is missing, damaged, or not what its product is: bands, size, type, number of
             acquisitions, classes.
     """
+    files = {product: root / file for product, file in patch.files.items()}
     images: dict[str, Pixels] = {}
     series: dict[str, Series] = {}
     with rasterio.Env():  # one for ten files
         for name in modalities:
-            if name not in patch.files:
+            if name not in files:
                 continue
             if PRODUCTS[name].series is None:
-                images[name] = read_pixels(root / patch.files[name], name)
+                images[name] = read_pixels(files[name], name)
                 continue
             when = dates[name].of(patch.id)
             mask = None
-            if name == PRODUCTS[MASK].series and MASK in patch.files:
-                mask = read_pixels(root / patch.files[MASK], MASK, dates=when)
-            series[name] = Series(read_pixels(root / patch.files[name], name, dates=when), when, mask)
-        labels = {task: read_label(root / patch.files[task], task) for task in tasks if task in patch.files}
+            if name == PRODUCTS[MASK].series and MASK in files:
+                mask = read_pixels(files[MASK], MASK, dates=when)
+            series[name] = Series(read_pixels(files[name], name, dates=when), when, mask)
+        labels = {task: read_label(files[task], task) for task in tasks if task in files}
     return Sample(patch.id, images, series, labels)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +54,14 @@ class _Place:
     absences: Absences
 
 
-def simulate_data_set(out: Path | str, *, patches: int, seed: int, workers: int = 1) -> DataSet:
+def simulate_data_set(
+    out: Path | str,
+    *,
+    patches: int,
+    seed: int,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> DataSet:
     """Write all ten rasters of some simulated patches, split files and dates, as FLAIR-HUB has them.
 
     Validation patches lie among those of training; test patches in domains of their own. Some places lack sensors or
@@ -65,6 +72,7 @@ def simulate_data_set(out: Path | str, *, patches: int, seed: int, workers: int 
         patches: how many, at least 4.
         seed: chance of everything; the same numbers give the same files.
         workers: processes that simulate.
+        progress: told the number of patches that are written, and of all, after some.
 
     Returns:
         The data set, opened.
@@ -85,6 +93,7 @@ def simulate_data_set(out: Path | str, *, patches: int, seed: int, workers: int 
     for region in _made(places, part, seed, workers):
         for each in region:
             made[each.split].append(each)
+        progress(sum(map(len, made.values())), patches)
     _write_tables(part, made)
     part.rename(out)
     return DataSet.open(out)
@@ -148,16 +157,14 @@ def _make_place(place: _Place, *, out: Path, seed: int) -> list[_Made]:
     for (row, column), split in zip(every(range(_SIDE), repeat=2), place.splits, strict=False):
         patch = PatchId(place.domain.name, str(place.domain.year), place.roi, str(row + 1), str(column + 1))
         corner = east + column * TILE_EXTENT_M, north - row * TILE_EXTENT_M
-        files = {}
-        for product in PRODUCTS:
-            if product not in place.absences.products:
-                files[product] = str(file_of(patch, product))
-                path = out / files[product]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _write(path, product, rasters, (row, column), corner)
+        held = [product for product in PRODUCTS if product not in place.absences.products]
+        for product in held:
+            path = out / file_of(patch, product)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, product, rasters, (row, column), corner)
         centre = corner[0] + TILE_EXTENT_M / 2, corner[1] - TILE_EXTENT_M / 2
-        dates = {name: rasters.dates[name] for name in rasters.dates if name in files}
-        made.append(_Made(split, Patch(patch, files), dates, centre))
+        dates = {name: rasters.dates[name] for name in rasters.dates if name in held}
+        made.append(_Made(split, Patch(patch, dict.fromkeys(held, "")), dates, centre))
     return made
 
 

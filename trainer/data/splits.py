@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,17 +19,26 @@ _KEY = "patch_id"
 _SEPARATORS = (",", ";")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Patch:
     """One line of a split file.
 
     Attributes:
         id: which patch.
-        files: product -> path relative to the data set's root; a product that the patch lacks is not in it.
+        folders: product that the patch has -> folder below the root where the product's folders lie; usually "", the
+            root itself. There are 240,000 patches: what their names say already is not kept.
     """
 
     id: PatchId
-    files: Mapping[str, str]
+    folders: Mapping[str, str]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Product that the patch has -> path of its raster relative to the data set's root."""
+        return {product: str(folder / file_of(self.id, product)) for product, folder in self._places()}
+
+    def _places(self) -> Iterator[tuple[str, PurePosixPath]]:
+        return ((product, PurePosixPath(folder)) for product, folder in self.folders.items())
 
 
 @dataclass(frozen=True)
@@ -137,21 +147,21 @@ def _read_row(file: Path, line: int, columns: list[str], row: list[str]) -> Patc
     cells = dict(zip(columns, (cell.strip() for cell in row), strict=True))
     try:
         patch = PatchId.parse(cells.pop(_KEY))
-        files = {product: _below_root(patch, product, cell) for product, cell in cells.items() if cell}
+        folders = {product: _folder(patch, product, cell) for product, cell in cells.items() if cell}
     except DataSetError as error:
         raise DataSetError(f"line {line} of {file}: {error}") from None
-    return Patch(patch, {product: files[product] for product in PRODUCTS if product in files})
+    return Patch(patch, {product: folders[product] for product in PRODUCTS if product in folders})
 
 
-def _below_root(patch: PatchId, product: str, cell: str) -> str:
-    """The path that a cell says, which must be that of this patch."""
+def _folder(patch: PatchId, product: str, cell: str) -> str:
+    """The folder below the root that the path in a cell begins with; the rest must be that of this patch."""
     parts = list(PurePosixPath(cell).parts)
     while parts and parts[0] in ("..", "."):
         parts = parts[1:]
     expected = file_of(patch, product)
     if tuple(parts[-3:]) != expected.parts or ".." in parts or PurePosixPath(cell).is_absolute():
         raise DataSetError(f"{product} is {cell}, expected ../{expected}; correct the path")
-    return "/".join(parts)
+    return sys.intern("/".join(parts[:-3]))
 
 
 def write_split(file: Path, patches: tuple[Patch, ...], *, separator: str = ",") -> None:
@@ -161,5 +171,6 @@ def write_split(file: Path, patches: tuple[Patch, ...], *, separator: str = ",")
         products = sorted(PRODUCTS)
         writer.writerow([_KEY, *products])
         for patch in patches:
-            cells = (f"../{patch.files[product]}" if product in patch.files else "" for product in products)
+            files = patch.files
+            cells = (f"../{files[product]}" if product in files else "" for product in products)
             writer.writerow([str(patch.id), *cells])

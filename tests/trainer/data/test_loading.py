@@ -17,6 +17,7 @@ from uperfuse.trainer.data import (
     prepare_sample,
     read_sample,
 )
+from uperfuse.trainer.data.speed import measure
 
 GROUPS = ("inputs", "days", "masks", "present", "labels")
 
@@ -98,3 +99,10 @@ def test_a_patch_that_cannot_be_trained_on_is_refused_at_once(data_set, modaliti
     )
     with pytest.raises(DataSetError, match="lacks labels of ALL_LABEL-LPIS"):
         PatchDataset(data_set, split, modalities=modalities, tasks=("ALL_LABEL-LPIS",))
+
+
+def test_every_step_of_loading_is_timed(data_set):
+    speed = measure(data_set.root, split="train", most=5)
+    assert list(speed.seconds) == ["read", "choose", "augment", "prepare", "collate"]
+    assert all(seconds > 0 for seconds in speed.seconds.values())
+    assert speed.patches_per_minute == pytest.approx(60 / sum(speed.seconds.values()))

@@ -8,7 +8,7 @@ import rasterio
 
 from uperfuse.engine.flairhub import MODALITIES, TASKS
 from uperfuse.engine.simulation import MASK
-from uperfuse.trainer.data import DataSet, DataSetError, choose, read_sample
+from uperfuse.trainer.data import DataSet, DataSetError, Patch, choose, read_sample
 
 
 def bands(root, patch, product):
@@ -138,7 +138,7 @@ def test_a_modality_that_sees_nothing_is_absent_where_it_may_be(breakable, copy_
 
 def test_a_filtered_series_without_masks_is_refused(breakable, modalities):
     data_set = DataSet.open(breakable.root)
-    files = {name: file for name, file in breakable.patch.files.items() if name != MASK}
-    sample = read_sample(data_set.root, type(breakable.patch)(breakable.patch.id, files), dates=data_set.dates)
+    unmasked = Patch(breakable.patch.id, {name: "" for name in breakable.patch.folders if name != MASK})
+    sample = read_sample(data_set.root, unmasked, dates=data_set.dates)
     with pytest.raises(DataSetError, match=f"has SENTINEL2_TS without {MASK}"):
         choose(sample, modalities)

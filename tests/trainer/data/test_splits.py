@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import doctest
 from pathlib import PurePosixPath
 
 import pytest
 
-from uperfuse.trainer.data import DataSet, DataSetError, PatchId
+from uperfuse.trainer.data import DataSet, DataSetError, PatchId, dates, layout
 from uperfuse.trainer.data.layout import PRODUCTS, file_of
 from uperfuse.trainer.data.splits import find_split_files, read_split, write_split
 
@@ -49,7 +50,7 @@ def test_the_file_of_a_patch_is_where_the_real_split_files_say(real):
 def test_what_is_written_is_read(real, tmp_path, separator):
     split = read_split("valid", real["valid"])
     first, *others = split.patches
-    thinned = type(first)(first.id, {name: path for name, path in first.files.items() if name != "SPOT_RGBI"})
+    thinned = type(first)(first.id, {name: "" for name in first.folders if name != "SPOT_RGBI"})
     write_split(tmp_path / "a_VALID.csv", (thinned, *others), separator=separator)
     assert read_split("valid", tmp_path / "a_VALID.csv").patches == (thinned, *others)
 
@@ -82,6 +83,19 @@ def test_a_wrong_split_file_is_refused_in_a_sentence(tmp_path, content, said):
     file.write_text(content)
     with pytest.raises(DataSetError, match=said):
         read_split("train", file)
+
+
+def test_rasters_may_lie_in_folders_of_their_own(tmp_path):
+    (tmp_path / "x_TRAIN.csv").write_text(f"patch_id,AERIAL_RGBI\n{GOOD},./zips/aerial/{CELL[3:]}\n")
+    (patch,) = read_split("train", tmp_path / "x_TRAIN.csv").patches
+    assert patch.files == {"AERIAL_RGBI": f"zips/aerial/{CELL[3:]}"}
+
+
+@pytest.mark.parametrize("module", [layout, dates])
+def test_examples_run(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_split_files_are_found_by_the_end_of_their_names(tmp_path):
