@@ -119,6 +119,7 @@ def measure(
     *,
     device: str,
     precision: str = "auto",
+    tile_px: int | None = None,
     rounds: int = 30,
     batches: Sequence[int] = (1, 4),
     say: Callable[[str], None] = lambda _: None,
@@ -130,6 +131,7 @@ def measure(
         path: the plan.
         device: as `Engine.load` takes it.
         precision: as `Engine.load` takes it.
+        tile_px: as `Engine.load` takes it.
         rounds: of every measurement, after warming up.
         batches: tiles at a time, for throughput.
         say: where progress goes, a line at a time.
@@ -141,7 +143,7 @@ def measure(
     """
     say(f"loading on {device}")
     start = time.perf_counter()
-    with Engine.load(path, device=device, precision=precision, **options) as engine:
+    with Engine.load(path, device=device, precision=precision, tile_px=tile_px, **options) as engine:
         load_s = time.perf_counter() - start
         manifest = engine.manifest
         tile = tiles_for(manifest, count=1)
@@ -178,7 +180,7 @@ def measure(
             machine=machine(),
         )
     say("comparing with the processor in float32")
-    with Engine.load(path, device="cpu", precision="float32") as processor:
+    with Engine.load(path, device="cpu", precision="float32", tile_px=tile_px) as processor:
         truth = processor.predict(tile, logits=True).logits
     agreement = tuple(
         TaskAgreement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,10 @@ def _benchmark(
     png_file: Annotated[
         Path | None, typer.Option("--png", help="Draw latency, throughput and stages here.", show_default=False)
     ] = None,
+    tile_px: Annotated[
+        int | None,
+        typer.Option(help="Side of a tile in pixels of the first image, one of the plan's.", show_default="its own"),
+    ] = None,
     batch: Annotated[str, typer.Option(help="Tiles at a time, for throughput.")] = "1,4",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything that was measured here, too.", show_default=False)
@@ -56,7 +61,8 @@ def _benchmark(
     for where, how in _sides(device, precision):
         if (where, how) == ("cpu", "auto") and [each.device for each in found] == ["cpu"]:
             continue  # auto was that
-        found.append(measure(plan, device=where, precision=how, rounds=rounds, batches=batches, say=out.print))
+        load = partial(measure, plan, device=where, precision=how, tile_px=tile_px)
+        found.append(load(rounds=rounds, batches=batches, say=out.print))
     for each in found:
         for line in each.reasons:
             out.print(line, highlight=False)

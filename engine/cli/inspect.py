@@ -62,11 +62,12 @@ def _verify(
     console = make_console()
     with Plan.open(plan) as opened:
         _rehash(opened, console)
-        stored = opened.manifest.check
-    if stored is None:
+        manifest = opened.manifest
+    sides = [side for side in manifest.tile_sides_px if manifest.at(side).check is not None]
+    if not sides:
         console.print("The plan stores no check: its numbers were not computed again.")
-    else:
-        _repeat_check(plan, device=device, precision=precision, console=console)
+    for side in sides:
+        _repeat_check(plan, side, device=device, precision=precision, console=console)
 
 
 def _rehash(plan: Plan, console: Console) -> None:
@@ -95,12 +96,13 @@ def _verdict(plan: Plan, name: str) -> str:
         return _WRONG
 
 
-def _repeat_check(path: Path, *, device: str, precision: str, console: Console) -> None:
+def _repeat_check(path: Path, tile_px: int, *, device: str, precision: str, console: Console) -> None:
     from ..engine import Engine
 
-    with Engine.load(path, device=device, precision=precision) as engine:
+    with Engine.load(path, device=device, precision=precision, tile_px=tile_px) as engine:
         results = engine.verify()
-        console.print(titled("The check stored at export, repeated here", Text(engine.describe())))
+        title = f"The check stored at export, repeated here on a tile of {tile_px} px"
+        console.print(titled(title, Text(engine.describe())))
     table = Table.grid(padding=(0, 2))
     for result in results:
         table.add_row(

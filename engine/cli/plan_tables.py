@@ -42,6 +42,8 @@ def _sections(plan: Plan, known: KnownKeys) -> Iterator[RenderableType]:
     for task in manifest.tasks:
         yield titled(f"Classes of {task.name}", _classes(task))
     yield titled("Segments", _segments(manifest))
+    if manifest.geometries:
+        yield titled("Tiles of other sides, by the same weights", _geometries(manifest))
     yield from payload_sections(manifest)
     if plan.signed_by:
         yield titled("Signatures", signatures(plan, known))
@@ -189,14 +191,36 @@ def _inputs(segment: Segment) -> Text:
     return Text(f"{first.name} [{shape}]{more}")
 
 
+def _geometries(manifest: Manifest) -> Table:
+    made = table(">Tile", ">Maps", "Other modalities", ">GFLOP", ">GFLOP per megapixel", ">Own size")
+    own = set(manifest.at(manifest.base_px).model_copy(update={"geometries": ()}).portable_members())
+    for side in manifest.tile_sides_px:
+        sized = manifest.at(side)
+        gflop = sum(segment.gflop for segment in sized.segments if segment.role != "absent")
+        others = (f"{each.name} {each.tile_px} px" for each in sized.modalities if each.name != manifest.base)
+        members = set(sized.model_copy(update={"geometries": ()}).portable_members())
+        stored = sum(manifest.members[name].size for name in (members if side == manifest.base_px else members - own))
+        made.add_row(
+            f"{side} px",
+            f"{sized.label_px} px",
+            Text(", ".join(others) or "none"),
+            f"{gflop:,.2f}",
+            f"{gflop / side**2 * 1e6:,.1f}",
+            size(stored),
+        )
+    return made
+
+
 def _accuracy(manifest: Manifest) -> Table:
     made = table("|Task", "Back end", "|Precision", "Tiles", ">Relative error", ">Same class")
-    for entry in manifest.accuracy:
+    sides = [(manifest.base_px, manifest.accuracy)]
+    sides += [(each.tiles_px[manifest.base], each.accuracy) for each in manifest.geometries]
+    for side, entry in ((side, entry) for side, entries in sides for entry in entries):
         made.add_row(
             Text(entry.task),
             Text(entry.backend),
             entry.precision,
-            Text(entry.tiles),
+            Text(f"{entry.tiles} of {side} px" if manifest.geometries else entry.tiles),
             f"{entry.relative_error:.1e}",
             f"{entry.argmax_equal:.3%}",
         )

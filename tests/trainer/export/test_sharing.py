@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -80,6 +83,20 @@ def test_weights_are_stored_once(exported):
             elif segment.role == "encoder":
                 assert stored < 0.25 * plan.manifest.members[own[segment.name].member].size
     assert sizes["both"] < 0.75 * (sizes["first"] + sizes["second"])
+
+
+def test_commands_speak_of_every_side(exported):
+    def uperfuse(*arguments: object) -> str:
+        command = [sys.executable, "-m", "uperfuse.engine.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    said = uperfuse("inspect", exported / "both.plan")
+    assert "Tiles of other sides, by the same weights" in said
+    for side in SIDES:
+        assert f"2 random of {side} px" in said
+    said = uperfuse("verify", exported / "both.plan", "--precision", "float32")
+    assert [f"on a tile of {side} px" in said for side in SIDES] == [True, True]
+    assert said.count("passed") == 2
 
 
 def test_the_network_is_left_as_its_own_tiles_want_it(network, exported):
