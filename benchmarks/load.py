@@ -40,7 +40,7 @@ def load_once(plan: Path) -> tuple[float, float]:
     """
     done = subprocess.run([sys.executable, "-c", _CHILD, str(plan)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{plan} was not loaded in a process of its own: {done.stderr.strip()}")
+        raise RuntimeError(f"{plan} was not loaded in a process of its own: {done.stderr.strip().splitlines()[-1]}")
     imports, load = map(float, done.stdout.split())
     return imports, load
 

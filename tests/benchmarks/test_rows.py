@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from benchmarks import records, table
+from benchmarks import records, run, table
+from benchmarks.load import load_once
 from benchmarks.records import Record, Spread, hand_over, read, record, write
 from benchmarks.rows import ELSEWHERE, ROWS, Row, row_of
 from benchmarks.run import PROGRAMS, machine_file, merge
@@ -96,6 +97,56 @@ def test_a_row_that_is_measured_anew_replaces_the_old_one() -> None:
     before = [found("tile-float32", 1.0), found("load", 1.0)]
     merged = merge(before, [found("load", 2.0), found("series", 3.0)])
     assert [(each.row, each.reached.median) for each in merged] == [("tile-float32", 1), ("series", 3), ("load", 2)]
+
+
+@pytest.fixture
+def programs(monkeypatch, tmp_path: Path) -> dict[str, list[Record] | None]:
+    """Programs that have found what they are given; nothing outside of a temporary folder is written."""
+    given: dict[str, list[Record] | None] = {}
+    monkeypatch.setattr(run, "run_program", lambda name, *, quick: given[name])
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "QUICK", tmp_path / "build" / "quick.json")
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(run, "machine", records.machine)
+    monkeypatch.setattr(run, "rewrite_readme", lambda: (tmp_path / "README.md").write_text("rewritten"))
+    return given
+
+
+def test_what_is_quick_reaches_neither_results_nor_readme(programs, tmp_path: Path) -> None:
+    programs["load"] = [found("load", 1.0, quick=True)]
+    assert run.main(["--only", "load", "--quick"]) == 0
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["quick.json"]
+
+
+def test_a_program_that_fails_leaves_its_row_and_says_so(programs, tmp_path: Path, capsys) -> None:
+    programs |= {"load": [found("load", 1.0)], "series": [found("series", 5.0)]}
+    assert run.main(["--only", "load", "--only", "series"]) == 0
+    programs |= {"load": None, "series": [found("series", 6.0)]}
+    assert run.main(["--only", "load", "--only", "series"]) == 1
+    assert "failed: load" in capsys.readouterr().err
+    (path,) = (tmp_path / "results").glob("*.json")
+    assert {each.row: each.reached.median for each in read(path)} == {"load": 1.0, "series": 6.0}
+    assert (tmp_path / "README.md").read_text() == "rewritten"
+
+
+def test_a_program_s_records_come_back_and_its_failure_is_none(tmp_path: Path, monkeypatch) -> None:
+    """Real processes, of a folder of programs that is not ours."""
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    written = json.dumps([found("load", 1.0, quick=True).model_dump()])
+    (folder / "good.py").write_text(
+        f"import sys\nassert sys.argv[3:] == ['--quick']\nopen(sys.argv[2], 'w').write({written!r})\n"
+    )
+    (folder / "bad.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    assert run.run_program("good", quick=True) == [found("load", 1.0, quick=True)]
+    assert run.run_program("bad", quick=True) is None
+
+
+def test_a_plan_that_does_not_load_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.plan").write_bytes(b"nothing")
+    with pytest.raises(RuntimeError, match=r"a\.plan was not loaded in a process of its own: .*PlanError"):
+        load_once(tmp_path / "a.plan")
 
 
 def test_the_table_has_a_line_for_every_row() -> None:
