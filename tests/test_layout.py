@@ -190,6 +190,7 @@ SURFACE = {
         "collate",
         "make_loader",
         "prepare_sample",
+        "quarter",
         "read_sample",
         "simulate_data_set",
         "turn",

@@ -1,6 +1,6 @@
 """FLAIR-HUB on disk to batches for training: layout, check, reading, augmentation, and a simulated data set."""
 
-from .augment import Augmentation, turn
+from .augment import Augmentation, quarter, turn
 from .check import ClassCount, DomainCount, Report, check
 from .choose import choose
 from .collate import Batch, collate
@@ -35,6 +35,7 @@ __all__ = [
     "collate",
     "make_loader",
     "prepare_sample",
+    "quarter",
     "read_sample",
     "simulate_data_set",
     "turn",

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ...engine.flairhub import MODALITIES
 from ...engine.rasters.source import Pixels
+from .errors import DataSetError
 from .sample import Sample, Series
 
-__all__ = ["Augmentation", "turn"]
+__all__ = ["Augmentation", "quarter", "turn"]
 
 # Photographs; elevation is no light.
 _LIT = ("AERIAL_RGBI", "AERIAL-RLT_PAN", "SPOT_RGBI")
@@ -32,6 +33,7 @@ class Augmentation:
     """What may change from one epoch to the next.
 
     Attributes:
+        quarters: keep one of the four quarters of the patch, which costs a quarter to learn from.
         turns: flip and turn by quarters, all modalities and labels alike.
         brightness: standard deviation of the logarithm of an image's brightness.
         haze: largest share of an image's light that is haze.
@@ -39,8 +41,12 @@ class Augmentation:
         max_dates: largest number of acquisitions that stays; None keeps all.
         jitter_days: largest number of days by which an acquisition is dated earlier or later.
         jitter: standard deviation of the logarithm of an acquisition's brightness.
+
+    Raises:
+        DataSetError: a setting is negative, a share is above 1, or no date would stay.
     """
 
+    quarters: bool = False
     turns: bool = True
     brightness: float = 0.1
     haze: float = 0.15
@@ -49,6 +55,16 @@ class Augmentation:
     jitter_days: int = 2
     jitter: float = 0.03
 
+    def __post_init__(self) -> None:
+        limits = {"brightness": np.inf, "haze": 1, "dropped_dates": 1, "jitter_days": np.inf, "jitter": np.inf}
+        for name, most in limits.items():
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                upper = f" and at most {most}" if np.isfinite(most) else ""
+                raise DataSetError(f"{name} is {value}, expected at least 0{upper}; correct it")
+        if self.max_dates is not None and self.max_dates < 1:
+            raise DataSetError(f"max_dates is {self.max_dates}, expected at least 1; correct it or leave it out")
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Change a sample at random.
 
@@ -56,6 +72,8 @@ class Augmentation:
             sample: with the acquisitions that count, from `choose`.
             rng: source of chance; the same one in the same state changes the same sample alike.
         """
+        if self.quarters:
+            sample = quarter(sample, row=int(rng.integers(2)), column=int(rng.integers(2)))
         if self.turns:
             sample = turn(sample, quarters=int(rng.integers(4)), flip=bool(rng.integers(2)))
         images = {
@@ -120,6 +138,23 @@ def turn(sample: Sample, *, quarters: int, flip: bool) -> Sample:
         return np.ascontiguousarray(rotated[..., ::-1] if flip else rotated)
 
     return _mapped(sample, turned)
+
+
+def quarter(sample: Sample, *, row: int, column: int) -> Sample:
+    """Cut one of the four quarters of a patch from all of its rasters.
+
+    Args:
+        sample: any; sides of rasters are even.
+        row: 0 or 1, the upper or the lower half.
+        column: 0 or 1, the left or the right half.
+    """
+
+    def cut(raster: NDArray[Any]) -> NDArray[Any]:
+        height, width = (side // 2 for side in raster.shape[-2:])
+        part = raster[..., row * height : (row + 1) * height, column * width : (column + 1) * width]
+        return np.ascontiguousarray(part)
+
+    return _mapped(sample, cut)
 
 
 def _mapped(sample: Sample, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Sample:

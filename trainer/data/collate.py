@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .dates import Dates
-from .layout import LABEL_PX, PatchId
+from .layout import PatchId
 from .prepare import Prepared
 from .sample import UNLABELLED
 
@@ -93,9 +93,8 @@ def collate(prepared: Sequence[Prepared]) -> Batch:
         masks[name] = torch.arange(longest) < torch.tensor(counts)[:, None]
         _mark(present, name, series)
         dates[name] = tuple(np.zeros(0, "datetime64[D]") if one is None else one.dates for one in series)
-    unknown = np.full((LABEL_PX, LABEL_PX), UNLABELLED, np.uint8)
     labels = {
-        task: torch.from_numpy(np.stack([each.labels.get(task, unknown) for each in prepared]))
+        task: _stack_labels([each.labels.get(task) for each in prepared])
         for task in _names([each.labels for each in prepared])
     }
     return Batch(tuple(each.patch for each in prepared), inputs, days, masks, present, labels, dates)
@@ -116,6 +115,12 @@ def _padded(values: NDArray[np.float32], dates: int) -> NDArray[np.float32]:
     padded = np.zeros((dates, *values.shape[1:]), np.float32)
     padded[: len(values)] = values
     return padded
+
+
+def _stack_labels(labels: Sequence[NDArray[np.uint8] | None]) -> Tensor:
+    """Stack along a new first axis; what is None is not known anywhere."""
+    unknown = np.full_like(next(label for label in labels if label is not None), UNLABELLED)
+    return torch.from_numpy(np.stack([unknown if label is None else label for label in labels]))
 
 
 def _stack(values: Sequence[NDArray[np.float32] | None]) -> Tensor:

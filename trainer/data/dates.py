@@ -21,6 +21,7 @@ Dates = NDArray[np.datetime64]
 
 _KEYS = ("patch_id", "zone_id", "roi")
 _VALUES = "acquisition_dates"
+_WRITTEN = "2000-01-01T00:00:00.000Z"
 
 
 class DateTable:
@@ -178,15 +179,20 @@ def write_dates(file: Path, rows: Mapping[str, Dates], *, centres_m: Mapping[str
     """
     pyogrio, shapely = _pyogrio(), _shapely()
     texts = [_text(dates) for dates in rows.values()]
-    pyogrio.raw.write(
-        file,
-        geometry=shapely.to_wkb(shapely.points([centres_m[name] for name in rows])),
-        field_data=[np.array(list(rows), object), np.array(texts, object)],
-        fields=[_KEYS[0], _VALUES],
-        geometry_type="Point",
-        crs="EPSG:2154",
-        driver="GPKG",
-    )
+    # a GeoPackage notes when it was written; the same dates make the same file
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _WRITTEN})
+    try:
+        pyogrio.raw.write(
+            file,
+            geometry=shapely.to_wkb(shapely.points([centres_m[name] for name in rows])),
+            field_data=[np.array(list(rows), object), np.array(texts, object)],
+            fields=[_KEYS[0], _VALUES],
+            geometry_type="Point",
+            crs="EPSG:2154",
+            driver="GPKG",
+        )
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def _text(dates: Dates) -> str:

@@ -11,7 +11,7 @@ import pytest
 from uperfuse.engine.flairhub import MODALITIES, TASKS
 from uperfuse.engine.rasters.source import Pixels
 from uperfuse.engine.simulation import MASK
-from uperfuse.trainer.data import Augmentation, PatchId, Sample, Series, turn
+from uperfuse.trainer.data import Augmentation, DataSetError, PatchId, Sample, Series, quarter, turn
 from uperfuse.trainer.data.layout import PRODUCTS
 
 STILL = Augmentation(turns=False, brightness=0, haze=0, dropped_dates=0, jitter_days=0, jitter=0)
@@ -92,6 +92,36 @@ def test_a_flip_changes_columns_alone(sample):
     flipped = rasters(turn(sample, quarters=0, flip=True))
     for name, raster in rasters(sample).items():
         assert np.array_equal(flipped[name][..., 3, 0], raster[..., 3, -1]), name
+
+
+def test_four_quarters_are_the_whole(sample):
+    parts = {place: rasters(quarter(sample, row=place[0], column=place[1])) for place in product(range(2), repeat=2)}
+    for name, raster in rasters(sample).items():
+        rows = [np.concatenate([parts[row, column][name] for column in range(2)], axis=-1) for row in range(2)]
+        assert np.array_equal(np.concatenate(rows, axis=-2), raster), name
+
+
+def test_a_quarter_is_drawn_where_it_is_asked_for(sample):
+    found = set()
+    for seed in range(20):
+        cut = replace(STILL, quarters=True)(sample, np.random.default_rng(seed))
+        assert cut.labels["ALL_LABEL-LPIS"].shape == (256, 256)
+        found.add(cut.images["DEM_ELEV"].values.tobytes())
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"haze": 1.2}, "haze is 1.2, expected at least 0 and at most 1"),
+        ({"dropped_dates": -0.1}, "dropped_dates is -0.1, expected at least 0 and at most 1"),
+        ({"jitter": float("nan")}, "jitter is nan, expected at least 0;"),
+        ({"max_dates": 0}, "max_dates is 0, expected at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, said):
+    with pytest.raises(DataSetError, match=said):
+        Augmentation(**settings)
 
 
 def test_random_turns_are_some_of_the_eight_and_labels_keep_up(sample):
