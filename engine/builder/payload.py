@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError
+from ..host_memory import available_host_bytes
 from ..launching import AttentionShape, plan_requests
 from ..plan.payloads import AttentionWeights, EnginePayload, KernelPayload, Part
 from ..plan.plan import Plan
 from ..tensorrt import Compiler, Flavour, find_flavour, workspace
 from ..tensorrt.monitor import Progress
 from ..tensorrt.timing_cache import keep_timings, read_timings
-from ..host_memory import available_host_bytes
 from .kernels import attention_shapes, collect_kernels, kernel_capability, kernel_members
 from .part_graph import AttentionArrays, FloatPart, PartGraph, Precision
 from .parts import float_parts

@@ -69,8 +69,17 @@ def test_the_form_lies_beside_the_segments_and_changes_none(built):
         assert open_cache(before) != open_cache(after)
     steps = [line.split(":")[0] for line in said]
     assert steps[0].endswith(", without quantisation")
-    assert steps[1:] == ["decode", "encoder", "comparing with float32 on the plan's fixed tiles"]
+    assert steps[1:] == [
+        "decode",
+        "encoder",
+        "comparing with float32 on the plan's fixed tiles",
+        "timing it in turns with the plan's other precision",
+    ]
     assert "3 allowed" in "\n".join(report.lines)
+    assert f"{report.gain.median:.2f} x as fast as in {report.gain.precision} on this processor" in "\n".join(
+        report.lines
+    )
+    assert ("no faster here" in "\n".join(report.lines)) == (report.gain.median <= 1)
 
 
 def test_what_runs_is_what_was_measured(built, scene):
