@@ -54,7 +54,9 @@ def beyond_model(plan: Path, raster: Path, out: Path) -> float:
     command = [sys.executable, "-c", _CHILD, *map(str, (plan, raster, out))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{raster.name} was not mapped in a process of its own: {done.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(
+            f"{raster.name} was not mapped in a process of its own: {done.stderr.strip().splitlines()[-1]}"
+        )
     before, most, tiles = map(int, done.stdout.split())
     print(f"{raster.name}, {tiles} tiles: {before / 1e6:.2f} GB with the model, {most / 1e6:.2f} GB at most")
     return (most - before) * 1024 / 1e9
