@@ -14,6 +14,9 @@ from uperfuse.engine.builder import PartGraph
 from uperfuse.engine.tensorrt import find_flavour
 from uperfuse.engine.tensorrt.messages import messages_of
 
+_LISTING = "Layers:\n"
+"""How the builder's list of what it has built begins, among all that it says."""
+
 SIZES = {"B": 2, "T": 7}
 NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 LISTED = {"Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Int8": "int8", "FP8": "float8"}
@@ -65,7 +68,7 @@ def build(graph: PartGraph) -> Built:
     """Parse and build a part, strongly typed, for the default targets and one shape."""
     flavour = find_flavour("rtx", need="build")
     trt, messages = flavour.module, messages_of(flavour)
-    with messages.heard(details="") as heard:
+    with messages.heard(details=_LISTING) as heard:
         builder = trt.Builder(messages.logger)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, messages.logger)
