@@ -4,7 +4,7 @@
 
 Sixteen bits tell probabilities apart by 1/65535: the label of the mix can be another one than without rounding only
 where the two largest probabilities are closer than that, which is fewer than one pixel in ten thousand. With eight bits
-it would be one in a hundred or so. Sums are of whole numbers, so that they are the same in any order.
+it would be some in a thousand. Sums are of whole numbers, so that they are the same in any order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A process that reads tiles for the one that maps: `python -m uperfuse.engine.rasters.reader_process`.
+"""What a process does that reads tiles for the one that maps; `readers.py` starts it.
 
     standard input: a Reading and bytes of cache, then numbers of tiles -> standard output: an Answer for each number
 
@@ -60,7 +60,3 @@ def _read(reader: TileReader, tile: int) -> Answer:
     except Exception as error:  # noqa: BLE001  not every error travels; in words, each does
         words = " ".join(f"{type(error).__name__}: {error}".split())
         return Answer(BackendError(f"a reader failed at tile {tile}: {words}; read with --readers 1 to see where"), 0.0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Reading ahead: by one thread of this process or, where that does not keep up, by processes.
 
-    tiles -> lanes, one for each reader -> read, each lane in its order -> tiles, a lane after the other
+    tiles -> lanes, one for each reader -> read, each lane in its order -> tiles, of all lanes in turn
 
 A process is started when the first tile is asked of it, and ends with the mapping process, whatever ends that. One that
 dies is replaced, and its tile is read again.
@@ -131,9 +131,9 @@ def _in_turn(
         for lane, tile in _lane_and_tile(split):
             pending.append(pools[lane].submit(reads[lane], tile))
             if len(pending) > ahead:
-                yield pending.popleft().result()
+                yield _taken(pending)
         while pending:
-            yield pending.popleft().result()
+            yield _taken(pending)
     finally:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -141,6 +141,13 @@ def _in_turn(
             stop()
         for pool in pools:
             pool.shutdown(wait=True)
+
+
+def _taken(pending: deque[Future[Outcome | ReadTile]]) -> Outcome | ReadTile:
+    """The first that was asked for; it is pending until it is there."""
+    found = pending[0].result()
+    pending.popleft()
+    return found
 
 
 def _lane_and_tile(split: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:

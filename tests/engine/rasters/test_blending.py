@@ -261,6 +261,8 @@ def test_sixteen_bits_keep_the_labels_of_the_mix() -> None:
     weights = np.stack([piece.weights(tile) for tile in (0, 1)]) / (2.0 * side)
     exact = (weights[:, None] * softmax(logits, axis=1)).sum(axis=0)
     assert (mixed.labels != exact.argmax(axis=0)).mean() <= 1e-4
+    eight_bits = (weights[:, None] * np.rint(255 * softmax(logits, axis=1))).sum(axis=0)
+    assert (eight_bits.argmax(axis=0) != exact.argmax(axis=0)).mean() > 1e-3
     assert mixed.percent is not None
     assert np.abs(mixed.percent - 100 * exact).max() < 0.501
     np.testing.assert_array_equal(mixed.confidence, mixed.percent.max(axis=0))

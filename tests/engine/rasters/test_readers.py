@@ -34,8 +34,9 @@ from .formula import TASK, FormulaEngine, aerial_manifest, make_manifest, make_m
 calmly = settings(deadline=None)  # the machine may be busy
 GONE_S = 20.0
 MAPPING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs tests in the background has switched off
 sys.path.insert(0, sys.argv[1])
 from tests.engine.rasters.formula import FormulaEngine, aerial_manifest
 from uperfuse.engine.rasters import Scene, Source, predict_raster, readers
@@ -178,9 +179,13 @@ def test_readers_that_are_killed_are_replaced_and_their_tiles_read_again(
                 moments.choice(alive).send_signal(signal.SIGKILL)
             return super().predict(*arguments, **options)
 
-    mapped(ortho, tmp_path / "out", Killer(aerial_manifest()), batch=2)
+    engine, undisturbed = Killer(aerial_manifest()), FormulaEngine(aerial_manifest())
+    mapped(ortho, tmp_path / "out", engine, batch=2)
     assert len(started) > 3
     assert contents(tmp_path / "out") == expected
+    mapped(ortho, tmp_path / "undisturbed", undisturbed, batch=2)
+    for one, other in zip(engine.calls, undisturbed.calls, strict=True):  # in the same batches, one after the other
+        np.testing.assert_array_equal(one["AERIAL_RGBI"], other["AERIAL_RGBI"])
 
 
 DEADLY = """
@@ -311,8 +316,9 @@ def test_no_reader_outlives_the_mapping_process(ortho: Path, expected, tmp_path:
 
 
 STUCK = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs tests in the background has switched off
 sys.path.insert(0, sys.argv[1])
 from tests.engine.rasters.formula import FormulaEngine, aerial_manifest
 from uperfuse.engine.rasters import Scene, Source, predict_raster, readers
@@ -341,7 +347,10 @@ def test_no_reader_holds_up_the_end_with_a_tile_that_does_not_come(ortho: Path, 
         assert process.stderr is not None
         pids = [int(process.stderr.readline()) for _ in range(2)]
         process.send_signal(with_what)
-        assert process.wait(GONE_S) != 0
+        try:
+            assert process.wait(GONE_S) != 0
+        finally:
+            process.kill()
         said = process.stderr.read()  # ends when the readers have ended
     assert not any(map(is_running, pids))
     assert said.count("Traceback") == said.count("KeyboardInterrupt") == (with_what == signal.SIGINT)
