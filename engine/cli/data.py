@@ -96,10 +96,12 @@ def _domains(report: Any) -> Any:
 def _classes(report: Any) -> Any:
     """Pixels of each class by split, and the number of domains that have it."""
     splits = [name for name in _SPLITS if any(name in entry.pixels for entry in report.classes)]
-    made = table("|Task", "Class", *(f">{title}" for name in splits for title in (f"{name}: pixels", "domains")))
+    made = table("Class", *(f">{title}" for name in splits for title in (f"{name}: pixels", "domains")))
     task = ""
     for entry in report.classes:
+        if entry.task != task:
+            made.add_row(Text(entry.task, style="bold"))
+            task = entry.task
         cells = [text for name in splits for text in (count(entry.pixels[name]), str(entry.domains[name]))]
-        made.add_row("" if entry.task == task else entry.task, entry.name, *cells)
-        task = entry.task
+        made.add_row(f"  {entry.name}", *cells)
     return made

@@ -248,3 +248,14 @@ def test_the_command_lists_counts_and_defects_and_fails(breakable):
     assert broken.stderr.startswith("error: ")
     assert broken.stderr.count("\n") == 1
     assert "is broken" in broken.stderr
+
+
+def test_the_command_simulates_what_the_command_finds_whole(tmp_path):
+    root = tmp_path / "root"
+    made = run("data", "simulate", "-o", root, "--patches", "4", "--seed", "7")
+    assert made.returncode == 0, made.stderr
+    assert [line.split(":")[0] for line in made.stdout.splitlines()] == ["train", "valid", "test"]
+    assert check(root).defects == ()
+    again = run("data", "simulate", "-o", root, "--patches", "4")
+    assert again.returncode == 1
+    assert again.stderr == f"error: {root} is there already; choose another folder or remove it\n"
