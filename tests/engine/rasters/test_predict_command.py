@@ -132,6 +132,22 @@ def test_what_cannot_be_mapped_is_one_sentence(engine: LoadedEngine, arguments: 
     assert "\n" not in str(caught.value)
 
 
+def test_tiles_are_blended_and_several_readers_read(engine: LoadedEngine, tmp_path: Path) -> None:
+    path = ortho(tmp_path)
+    arguments = ("land.plan", "--input", f"AERIAL_RGBI={path}", "--bands", "AERIAL_RGBI=NIR,G,B,R", "--halo", 2)
+    maps = {}
+    for options in ((), ("--readers", 2), ("--blend", 2), ("--blend", 2, "--readers", 2)):
+        out = tmp_path / f"maps{len(maps)}"
+        run(*arguments, *options, "-o", out)
+        maps[options] = (out / "ortho_LAND_confidence.tif").read_bytes()
+    plain, read, blended, both = maps.values()
+    assert plain == read != blended == both  # the formula's confidence is not the largest of its probabilities
+    with pytest.raises(RasterError, match="blending of 3 px reaches beyond the halo of 2 px; blend at most 2 px"):
+        run(*arguments, "--blend", 3, "-o", tmp_path / "wide")
+    with pytest.raises(RasterError, match="0 readers, expected at least 1"):
+        run(*arguments, "--readers", 0, "-o", tmp_path / "none")
+
+
 def test_existing_maps_and_rasters_without_place(engine: LoadedEngine, tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(1, 255, (4, 70, 80), np.uint8)
     path = write_raster(tmp_path / "bare.tif", values, crs=None, transform=None)
