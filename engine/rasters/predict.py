@@ -153,9 +153,10 @@ def map_scene(
             with watch.stage("publish"):
                 _publish(mosaic, run, tally)
             watch.seconds["keep"] = run.write_seconds
-        for sentence in tally.remarks():
+        remarks = (*work.readers.remarks(), *tally.remarks())
+        for sentence in remarks:
             report(sentence)
-        messages = (*work.reader.messages, *work.readers.messages, *tally.remarks())
+        messages = (*work.reader.messages, *work.readers.messages, *remarks)
         return tally.summary(files=mosaic.files, tiles=len(tiling), messages=messages, seconds=watch.seconds)
 
 

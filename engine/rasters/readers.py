@@ -104,9 +104,15 @@ class Readers:
             return _in_turn(split, [partial(self._read_here, watch=watch)], ahead=ahead, stop=_nothing)
         used = self._processes[: len(split)]
         for process in used:
-            process.stopped = False
+            process.begin()
         reads = [partial(process.read, watch=watch, share=1 / len(split)) for process in used]
         return _in_turn(split, reads, ahead=max(ahead, 2 * len(split)), stop=self._stop)
+
+    def remarks(self) -> list[str]:
+        """What was remarkable of the reading, in words."""
+        died = sum(process.died for process in self._processes)
+        times = "once" if died == 1 else f"{died} times"
+        return [f"a reader died and was replaced, {times}; look at the memory of this machine"] if died else []
 
     def _stop(self) -> None:
         """End all processes, in the middle of a tile if need be; there will be others."""
@@ -169,7 +175,7 @@ class _Process:
         cache_bytes: of blocks that it keeps.
 
     Attributes:
-        stopped: it is not to be replaced.
+        died: how often it did, of itself.
     """
 
     def __init__(self, reading: Reading, cache_bytes: int) -> None:
@@ -177,7 +183,14 @@ class _Process:
         self._cache_bytes = cache_bytes
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()
-        self.stopped = False
+        self._stopped = False
+        self.died = 0
+
+    def begin(self) -> None:
+        """Tiles are going to be asked for."""
+        if self._stopped:
+            self.end()
+            self._stopped = False
 
     def read(self, tile: int, *, watch: Stopwatch, share: float) -> Outcome | ReadTile:
         """Read a tile; one thread at a time calls. Of the time that it takes, its share is counted."""
@@ -188,6 +201,7 @@ class _Process:
                 answer = _asked(process, tile)
             except (EOFError, OSError):
                 status = self.end()
+                self.died += not self._stopped
                 continue
             watch.add({"read": answer.seconds * share})
             if isinstance(answer.said, UPerFuseError):
@@ -203,7 +217,7 @@ class _Process:
     def stop(self) -> None:
         """Kill the process, from another thread than the one that reads."""
         with self._starting:
-            self.stopped = True
+            self._stopped = True
             if self._process is not None:
                 self._process.kill()
 
@@ -220,10 +234,11 @@ class _Process:
 
     def _running(self) -> subprocess.Popen[bytes]:
         with self._starting:
-            if self.stopped:
+            if self._stopped:
                 raise _StoppedError
             if self._process is not None and self._process.poll() is not None:
                 self.end()
+                self.died += 1
             if self._process is not None:
                 return self._process
             # In a session of its own Ctrl-C does not reach it, but the mapping process, which ends it.

@@ -180,10 +180,12 @@ def test_readers_that_are_killed_are_replaced_and_their_tiles_read_again(
             return super().predict(*arguments, **options)
 
     engine, undisturbed = Killer(aerial_manifest()), FormulaEngine(aerial_manifest())
-    mapped(ortho, tmp_path / "out", engine, batch=2)
+    summary = mapped(ortho, tmp_path / "out", engine, batch=2)
     assert len(started) > 3
+    assert any("a reader died and was replaced" in sentence for sentence in summary.messages)
     assert contents(tmp_path / "out") == expected
-    mapped(ortho, tmp_path / "undisturbed", undisturbed, batch=2)
+    summary = mapped(ortho, tmp_path / "undisturbed", undisturbed, batch=2)
+    assert not any("died" in sentence for sentence in summary.messages)
     for one, other in zip(engine.calls, undisturbed.calls, strict=True):  # in the same batches, one after the other
         np.testing.assert_array_equal(one["AERIAL_RGBI"], other["AERIAL_RGBI"])
 
