@@ -43,6 +43,7 @@ _ENOUGH_REGIONS = 5
 _LOST_PASSES = 0.08
 _CUT_PASSES = 0.05
 _FULL = 100
+_CLOUD, _THROUGH_CLOUD = 5500.0, 0.05
 _CLASSES = {entry.name: value for value, entry in enumerate(TASKS["AERIAL_LABEL-COSIA"])}
 
 
@@ -135,6 +136,7 @@ def cut_swaths(values: NDArray[np.generic], *, void: float, rng: np.random.Gener
     return cut
 
 
-def hide(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Masks [T, 2, Y, X] of a place that no date shows: snow, and cloud on it."""
-    return np.full_like(masks, _FULL)
+def hide(values: NDArray[np.generic], masks: NDArray[np.uint8]) -> tuple[NDArray[np.generic], NDArray[np.uint8]]:
+    """Acquisitions [T, C, Y, X] and masks [T, 2, Y, X] of a place that no date shows: snow, and cloud on it."""
+    white = np.rint(_CLOUD + _THROUGH_CLOUD * values.astype(np.float32))
+    return white.astype(values.dtype), np.full_like(masks, _FULL)

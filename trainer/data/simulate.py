@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.flairhub import MODALITIES, TILE_EXTENT_M, dates_key
+from ...engine.flairhub import MODALITIES, TILE_EXTENT_M
 from ...engine.simulation import MASK, SimulatedScene, simulate
 from ...engine.simulation.noise import Grid, stream
 from ...engine.simulation.write import write_raster
@@ -85,17 +86,20 @@ def simulate_data_set(
         raise DataSetError(f"{patches} patches do not make a data set, expected at least 4; ask for more")
     if out.exists():
         raise DataSetError(f"{out} is there already; choose another folder or remove it")
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    places = _places(seed, patches)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    part.mkdir()
     made: dict[str, list[_Made]] = {"train": [], "valid": [], "test": []}
-    for region in _made(places, part, seed, workers):
-        for each in region:
-            made[each.split].append(each)
-        progress(sum(map(len, made.values())), patches)
-    _write_tables(part, made)
-    part.rename(out)
+    try:
+        for region in _made(_places(seed, patches), part, seed, workers):
+            for each in region:
+                made[each.split].append(each)
+            progress(sum(map(len, made.values())), patches)
+        _write_tables(part, made)
+        part.rename(out)
+    except BaseException:  # whatever stops it, nothing stays that is not complete
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     return DataSet.open(out)
 
 
@@ -178,17 +182,17 @@ class _Rasters:
 
 def _spoiled(scene: SimulatedScene, rng: np.random.Generator, *, never_clear: bool) -> _Rasters:
     """A scene as it would reach a data set."""
-    whole = scene.tile(0, 0, _SIDE * LABEL_PX)
     values: dict[str, NDArray[np.generic]] = dict(scene.images)
     dates: dict[str, Dates] = {}
     for name, passes in scene.series.items():
         kept = blemishes.lose_passes(passes, rng)
+        delivered = passes.values[kept]
         optical = name == PRODUCTS[MASK].series
-        values[name] = blemishes.cut_swaths(passes.values[kept], void=0 if optical else np.nan, rng=rng)
-        dates[name] = np.asarray(whole[dates_key(name)][kept], "datetime64[D]")
         if optical:
             masks = scene.masks[kept]
-            values[MASK] = blemishes.hide(masks) if never_clear else masks
+            delivered, values[MASK] = blemishes.hide(delivered, masks) if never_clear else (delivered, masks)
+        values[name] = blemishes.cut_swaths(delivered, void=0 if optical else np.nan, rng=rng)
+        dates[name] = passes.dates[kept]
     grid = Grid(scene.shape_yx_px, MODALITIES["AERIAL_RGBI"].gsd_m)
     cover = blemishes.mark_unclear(scene.labels[_COVER], grid=grid, rng=rng)
     values[_COVER] = blemishes.blur_borders(cover, grid=grid, metres=0.4, rng=rng)[None]

@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from uperfuse.engine.flairhub import TASKS
 from uperfuse.trainer.data import (
     Augmentation,
     DataSetError,
     PatchDataset,
     choose,
+    collate,
     make_loader,
     prepare_sample,
     read_sample,
 )
 from uperfuse.trainer.data.speed import measure
+from uperfuse.trainer.fit import small_network
+from uperfuse.trainer.network import UPerFuse
 
 GROUPS = ("inputs", "days", "masks", "present", "labels")
 
@@ -106,3 +110,20 @@ def test_every_step_of_loading_is_timed(data_set):
     assert list(speed.seconds) == ["read", "choose", "augment", "prepare", "collate"]
     assert all(seconds > 0 for seconds in speed.seconds.values())
     assert speed.patches_per_minute == pytest.approx(60 / sum(speed.seconds.values()))
+
+
+def test_a_batch_with_gaps_is_what_the_network_takes(data_set, modalities):
+    splits = [PatchDataset(data_set, name, modalities=modalities) for name in data_set.splits]
+    prepared = [patches[index] for patches in splits for index in range(len(patches))]
+    gaps = [one for one in prepared if len(one.images) + len(one.series) < len(modalities)]
+    empty = [one for one in prepared if any(not len(series.days) for series in one.series.values())]
+    whole = [one for one in prepared if len(one.images) + len(one.series) == len(modalities)]
+    batch = collate([gaps[0], empty[0], whole[0]])
+    torch.manual_seed(0)
+    network = UPerFuse(small_network()).eval()
+    with torch.no_grad():
+        logits = network(batch.inputs, batch.days, batch.masks, present=batch.present, output_px=(64, 64))
+    assert batch.present
+    for task, classes in TASKS.items():
+        assert logits[task].shape == (3, len(classes), 64, 64)
+        assert torch.isfinite(logits[task]).all()

@@ -31,7 +31,7 @@ def test_files_lie_where_the_real_ones_do(data_set):
         assert all(path == str(file_of(patch.id, product)) for product, path in patch.files.items())
     listed = {path for patch in every_patch(data_set) for path in patch.files.values()}
     assert {str(path) for path in files_of(data_set.root) if path.suffix == ".tif"} == listed
-    assert not data_set.root.with_name("root.part").exists()
+    assert list(data_set.root.parent.iterdir()) == [data_set.root]
 
 
 def test_rasters_are_georeferenced_like_the_real_ones(data_set):
@@ -66,6 +66,15 @@ def test_another_seed_gives_another_world(tmp_path):
     domains = [draw_domains(seed, trained=3, unseen=2) for seed in (1, 2)]
     assert domains[0] != domains[1]
     assert domains[0] == draw_domains(1, trained=3, unseen=2)
+
+
+def test_what_was_stopped_leaves_nothing(tmp_path):
+    def stop(_done, _all):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_data_set(tmp_path / "a", patches=4, seed=0, progress=stop)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("patches", [0, 3])
@@ -111,7 +120,11 @@ def test_series_are_cloudy_of_many_lengths_and_somewhere_without_a_clear_date(da
             mask = sample.series["SENTINEL2_TS"].snow_cloud.values
             clear = clear_dates(mask, rule=modalities["SENTINEL2_TS"].filter)
             shares.append(len(clear) / len(mask))
-            empty += len(chosen.series["SENTINEL2_TS"].dates) == 0
+            if not len(chosen.series["SENTINEL2_TS"].dates):
+                empty += 1
+                seen = ~sample.series["SENTINEL2_TS"].pixels.void
+                green = sample.series["SENTINEL2_TS"].pixels.values[:, 1][seen]
+                assert green.min() > 5000, "clouds are white"
     assert 0 < empty < len(shares) / 2
     assert 0.15 < np.median(shares) < 0.7
     assert len(lengths) > 8
