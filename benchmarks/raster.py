@@ -30,7 +30,7 @@ from uperfuse.engine.rasters import Scene
 from uperfuse.engine.rasters.tiling import Tiling, default_halo_px
 from uperfuse.trainer.network import BackboneSpec, UPerFuse
 
-__all__ = ["compare_tile", "in_this_manner", "measure", "our_tiles", "predict_map", "scaled"]
+__all__ = ["compare_tile", "complete_labels", "in_this_manner", "measure", "our_tiles", "predict_map", "scaled"]
 
 _BASE = "AERIAL_RGBI"
 _OURS = "UPerFuse"
@@ -108,13 +108,16 @@ def measure(
         given = aerial_raster(Path(folder) / "aerial.tif", side_px=side_px)
         scene = scene_of(given)
         compare_tile(engine, _in_torch(network))
-        sides: dict[str, Callable[[], object]] = {_OURS: lambda: predict_map(engine, scene, Path(folder) / "maps")}
+        maps: list[Path] = []
+        sides: dict[str, Callable[[], object]] = {
+            _OURS: lambda: maps.append(predict_map(engine, scene, Path(folder) / "maps"))
+        }
         for key, squares in peers.items():
             sides[key] = zonal(network, given, Path(folder) / f"{key}.tif", squares)
         seconds = interleaved(sides, rounds=rounds, warm_up=0)
-        found = _check_complete(sorted((Path(folder) / "maps").glob("*.tif")), side_px)
+        found = complete_labels(maps[-1], side_px)
         for key in peers:
-            theirs = _check_complete([Path(folder) / f"{key}.tif"], side_px)
+            theirs = complete_labels(Path(folder) / f"{key}.tif", side_px)
             print(f"{key}: {np.mean(theirs == found):.2%} of labels are ours; tiles see different surroundings")
         print("\n".join(report(seconds, against=_OURS)))
         tile_px = engine.manifest.base_px
@@ -138,13 +141,16 @@ def _in_torch(network: UPerFuse) -> Network:
     return lambda pixels: network({_BASE: pixels})[TASK]
 
 
-def _check_complete(paths: list[Path], side_px: int) -> NDArray[np.uint8]:
-    """The labels, which come last by name, if neither they nor the confidence have void pixels."""
-    for path in paths:
-        with rasterio.open(path) as raster:
-            assert raster.shape == (side_px, side_px), f"{path.name} is a map of {raster.shape}"
-            pixels: NDArray[np.uint8] = raster.read(1)
-        assert np.all(pixels < 255), f"{path.name} has void pixels, and the raster has none"
+def complete_labels(path: Path, side_px: int) -> NDArray[np.uint8]:
+    """The labels of a map.
+
+    Raises:
+        AssertionError: the map has another size, or void pixels.
+    """
+    with rasterio.open(path) as raster:
+        assert raster.shape == (side_px, side_px), f"{path.name} is a map of {raster.shape}"
+        pixels: NDArray[np.uint8] = raster.read(1)
+    assert np.all(pixels < 255), f"{path.name} has void pixels, and the raster has none"
     return pixels
 
 

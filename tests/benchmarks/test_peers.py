@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.networks import TINY, spec_of
 from benchmarks.published import Published, inputs_of, textbook_attention
-from benchmarks.raster import our_tiles, scaled
+from benchmarks.raster import complete_labels, our_tiles, scaled
 from benchmarks.rasters import FULL_PX, aerial_raster, scene_of
 from benchmarks.zonal import EQUAL, SHIPPED, Squares, map_zonally
 from tests import golden
@@ -121,6 +121,22 @@ def test_a_zonal_map_is_the_network_s(tmp_path: Path) -> None:
     out = map_zonally(lambda tensor: tensor, tmp_path / "a.tif", tmp_path / "b.tif", squares=Squares(PX, 4))
     with rasterio.open(out) as labels:
         np.testing.assert_array_equal(labels.read(1), wanted)
+
+
+def test_an_incomplete_map_gets_no_time(tmp_path: Path) -> None:
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    profile = {"driver": "GTiff", "count": 1, "height": 4, "width": 4, "dtype": "uint8"}
+    transform = rasterio.Affine(0.2, 0, 0, 0, -0.2, 0)
+    for name, hole in (("whole", 3), ("torn", 255)):
+        pixels[2, 1] = hole
+        with rasterio.open(tmp_path / f"{name}.tif", "w", crs="EPSG:2154", transform=transform, **profile) as raster:
+            raster.write(pixels, 1)
+    pixels[2, 1] = 3
+    np.testing.assert_array_equal(complete_labels(tmp_path / "whole.tif", 4), pixels)
+    with pytest.raises(AssertionError, match=r"torn\.tif has void pixels"):
+        complete_labels(tmp_path / "torn.tif", 4)
+    with pytest.raises(AssertionError, match="is a map of"):
+        complete_labels(tmp_path / "whole.tif", 5)
 
 
 def test_a_raster_of_any_size_repeats_the_countryside(tmp_path: Path, plans) -> None:
