@@ -27,7 +27,10 @@ __all__ = ["TileChoice", "choose_tile", "parse_bytes", "work_bytes", "work_gflop
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _ITEM_BYTES = {"uint8": 1, "uint16": 2, "int16": 2, "float32": 4}
 _DATES = 96
-_READER_BYTES = 160 * 10**6
+_READER_BYTES = 230 * 10**6
+"""A process that reads: its libraries, and the least that GDAL keeps there."""
+_WAITING = 16
+"""Tiles that wait for the disk, at most, with their strips of probabilities."""
 _PUBLISHING_BYTES = 150 * 10**6
 """GDAL's, for writing Cloud-Optimised GeoTIFFs: 55 to 85 MB were measured."""
 _COPIES = 5
@@ -118,7 +121,8 @@ def work_bytes(manifest: Manifest, options: MapOptions, *, batch: int) -> int:
     # labels and confidence; logits as they come, and again in percent
     made = pixels * (2 * len(manifest.tasks) + (classes * 5 if options.logits else 0))
     readers = options.readers * _READER_BYTES if options.readers > 1 else 0
-    return _COPIES * batch * (read + made) + options.gdal_cache_bytes + _PUBLISHING_BYTES + readers
+    waiting = _WAITING * pixels * classes * 2 if options.blend_px else 0
+    return _COPIES * batch * (read + made) + waiting + options.gdal_cache_bytes + _PUBLISHING_BYTES + readers
 
 
 def parse_bytes(text: str) -> int:
