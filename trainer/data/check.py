@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from ...engine.flairhub import TASKS
 from ...engine.simulation import MASK
-from .dates import Dates, dates_file, parse_rows, read_rows
+from .dates import Dates, DateTable, dates_file, read_rows
 from .errors import DataSetError
 from .layout import PRODUCTS, PatchId
 from .reading import read_label, read_pixels
-from .splits import Patch, Split, find_split_files, read_split
+from .splits import Patch, Split, find_split_files, in_two_splits, read_split
 
 __all__ = ["ClassCount", "DomainCount", "Report", "check"]
 
@@ -114,7 +114,7 @@ def check(
     files = find_split_files(root) if splits is None else splits
     defects: list[str] = []
     read = [split for name, file in files.items() if (split := _split(name, file, defects)) is not None]
-    defects += _in_two_splits(read)
+    defects += in_two_splits(read)
     dates = _all_dates(root, read, defects)
     tally = _Tally()
     patches = sum(len(split.patches) for split in read)
@@ -141,15 +141,6 @@ def _split(name: str, file: Path, defects: list[str]) -> Split | None:
         return None
 
 
-def _in_two_splits(splits: list[Split]) -> Iterator[str]:
-    seen: dict[PatchId, str] = {}
-    for split in splits:
-        for patch in split.patches:
-            other = seen.setdefault(patch.id, split.name)
-            if other != split.name:
-                yield f"{patch.id} is in the splits {other} and {split.name}; keep it in one"
-
-
 def _remarks(files: Mapping[str, Path], splits: list[Split]) -> Iterator[str]:
     missing = [name for name in ("train", "valid", "test") if name not in files]
     if missing:
@@ -173,19 +164,19 @@ def _all_dates(root: Path, splits: list[Split], defects: list[str]) -> dict[str,
 def _series_dates(root: Path, series: str, patches: list[PatchId], defects: list[str]) -> dict[PatchId, Dates]:
     try:
         file = dates_file(root, series)
-        rows = read_rows(file)
+        table = DateTable(file, read_rows(file))
     except DataSetError as error:
         defects.append(str(error))
         return {}
-    parsed, wrong = parse_rows(rows)
-    defects += [f"dates of {key} in {file}: {reason}" for key, reason in wrong.items()]
+    defects += table.defects
+    unreadable = set(table.defects)
     found: dict[PatchId, Dates] = {}
     for patch in patches:
-        known = [key for key in (str(patch), patch.region, patch.roi) if key in rows]
-        if not known:
-            defects.append(f"{file} has no dates of {patch}, expected a row for it or {patch.region}; add it")
-        elif known[0] in parsed:
-            found[patch] = parsed[known[0]]
+        dates = table.find(patch)
+        if not isinstance(dates, str):
+            found[patch] = dates
+        elif dates not in unreadable:
+            defects.append(dates)
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from .dates import DateTable, dates_file, read_rows
 from .errors import DataSetError
 from .layout import PRODUCTS
-from .splits import Split, find_split_files, read_split
+from .splits import Split, find_split_files, in_two_splits, read_split
 
 __all__ = ["DataSet"]
 
@@ -45,15 +45,9 @@ class DataSet:
         root = Path(root)
         files = find_split_files(root) if splits is None else splits
         read = {name: read_split(name, file) for name, file in files.items()}
-        _check_apart(read.values())
-        dates = {}
-        for series in _series_of(read.values()):
-            file = dates_file(root, series)
-            dates[series] = DateTable(file, read_rows(file))
-            for split in read.values():
-                for patch in split.patches:
-                    if series in patch.folders:
-                        dates[series].of(patch.id)
+        for sentence in in_two_splits(read.values()):
+            raise DataSetError(sentence)
+        dates = {series: _read_dates(root, series, read.values()) for series in _series_of(read.values())}
         return cls(root, read, dates)
 
     def split(self, name: str) -> Split:
@@ -67,13 +61,16 @@ class DataSet:
         return self.splits[name]
 
 
-def _check_apart(splits: Iterable[Split]) -> None:
-    seen: dict[object, str] = {}
+def _read_dates(root: Path, series: str, splits: Iterable[Split]) -> DateTable:
+    file = dates_file(root, series)
+    table = DateTable(file, read_rows(file))
+    for sentence in table.defects:
+        raise DataSetError(sentence)
     for split in splits:
         for patch in split.patches:
-            other = seen.setdefault(patch.id, split.name)
-            if other != split.name:
-                raise DataSetError(f"{patch.id} is in the splits {other} and {split.name}; keep it in one")
+            if series in patch.folders:
+                table.of(patch.id)
+    return table
 
 
 def _series_of(splits: Iterable[Split]) -> list[str]:

@@ -31,33 +31,50 @@ class DateTable:
         file: GeoPackage that they come from, for messages.
         texts: patch, or domain and region, or region alone -> JSON text of its dates.
 
-    Raises:
-        DataSetError: a date cannot be read; names the row and the date.
+    Attributes:
+        defects: a sentence for each row with a date that cannot be read.
     """
 
     def __init__(self, file: Path, texts: Mapping[str, str]) -> None:
         self.file = file
         self._dates, wrong = parse_rows(texts)
-        for key, reason in wrong.items():
-            raise DataSetError(f"dates of {key} in {file}: {reason}")
+        self._wrong = {key: f"dates of {key} in {file}: {reason}" for key, reason in wrong.items()}
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """See the class."""
+        return tuple(self._wrong.values())
 
     def of(self, patch: PatchId) -> Dates:
         """Dates of a patch, datetime64[D] [T], in the order of its bands.
 
         Raises:
-            DataSetError: there are none for it.
+            DataSetError: there are none for it, or they cannot be read.
         """
-        for key in (str(patch), patch.region, patch.roi):
-            if key in self._dates:
-                return self._dates[key]
-        raise DataSetError(f"{self.file} has no dates of {patch}, expected a row for it or {patch.region}; add it")
+        found = self.find(patch)
+        if isinstance(found, str):
+            raise DataSetError(found)
+        return found
+
+    def find(self, patch: PatchId) -> Dates | str:
+        """Dates of a patch, or a sentence that says why there are none."""
+        for key in _keys(patch):
+            found = self._dates.get(key, self._wrong.get(key))
+            if found is not None:
+                return found
+        return f"{self.file} has no dates of {patch}, expected a row for it or {patch.region}; add it"
 
     def only(self, patches: Iterable[PatchId]) -> DateTable:
         """The part of the table that some patches need, to be sent to other processes."""
-        wanted = {key for patch in patches for key in (str(patch), patch.region, patch.roi)}
+        wanted = {key for patch in patches for key in _keys(patch)}
         part = DateTable(self.file, {})
         part._dates = {key: dates for key, dates in self._dates.items() if key in wanted}
         return part
+
+
+def _keys(patch: PatchId) -> tuple[str, str, str]:
+    """What a row may be called by, the narrowest first."""
+    return str(patch), patch.region, patch.roi
 
 
 def dates_file(root: Path, series: str) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .errors import DataSetError
 from .layout import PRODUCTS, PatchId, file_of
 
-__all__ = ["SPLITS", "Patch", "Split", "find_split_files", "read_split", "write_split"]
+__all__ = ["SPLITS", "Patch", "Split", "find_split_files", "in_two_splits", "read_split", "write_split"]
 
 SPLITS = ("train", "valid", "test")
 _ENDINGS = {"TRAIN": "train", "VALID": "valid", "VAL": "valid", "TEST": "test"}
@@ -162,6 +162,16 @@ def _folder(patch: PatchId, product: str, cell: str) -> str:
     if tuple(parts[-3:]) != expected.parts or ".." in parts or PurePosixPath(cell).is_absolute():
         raise DataSetError(f"{product} is {cell}, expected ../{expected}; correct the path")
     return sys.intern("/".join(parts[:-3]))
+
+
+def in_two_splits(splits: Iterable[Split]) -> Iterator[str]:
+    """A sentence for each patch that is in more than one split."""
+    seen: dict[PatchId, str] = {}
+    for split in splits:
+        for patch in split.patches:
+            other = seen.setdefault(patch.id, split.name)
+            if other != split.name:
+                yield f"{patch.id} is in the splits {other} and {split.name}; keep it in one"
 
 
 def write_split(file: Path, patches: tuple[Patch, ...], *, separator: str = ",") -> None:
