@@ -1,6 +1,6 @@
 """U-TAE alone: series of 61 dates of 64 tiles, against PyTorch at equal precision.
 
-    python -m benchmarks.series [--rounds 9] [--tiles 64] [--dates 61] [--quick] [--json FILE]
+    python -m benchmarks.series [--rounds 5] [--tiles 64] [--dates 61] [--quick] [--json FILE]
 
 Our side runs the encoder of Sentinel-2 from raw numbers (`Engine.prime`), in float32, one tile after the other; PyTorch
 takes all tiles at once, from prepared pixels, as the authors compute it. Also shown: PyTorch with our algebra.
@@ -78,7 +78,7 @@ def measure(*, count: int, dates: int, rounds: int, quick: bool, peer: Peer = AU
 
 def main() -> None:
     """Measure and hand over."""
-    parser = options(__doc__, rounds=9)
+    parser = options(__doc__, rounds=5)
     parser.add_argument("--tiles", type=int, default=64)
     parser.add_argument("--dates", type=int, default=DATES)
     asked = parser.parse_args()
