@@ -32,9 +32,12 @@ def missing_pixels(raw: NDArray[Any], *, nodata: Sequence[float | None], target:
         return void
     holds = np.zeros(raw.shape, np.bool_)  # [T, C, Y, X]
     flat, flat_holds = raw.reshape(-1, *raw.shape[2:]), holds.reshape(-1, *raw.shape[2:])
-    for band, value in enumerate(nodata):
-        if value is not None and _can_hold(raw.dtype, value):
-            np.equal(flat[band], raw.dtype.type(value), out=flat_holds[band])
+    if len(values) == len(nodata) and len(set(values)) == 1:  # as almost every file has it
+        np.equal(raw, raw.dtype.type(values[0]), out=holds)
+    else:
+        for band, value in enumerate(nodata):
+            if value is not None and _can_hold(raw.dtype, value):
+                np.equal(flat[band], raw.dtype.type(value), out=flat_holds[band])
     largest = np.iinfo(target if target.kind in "iu" else raw.dtype).max if not floating else 0
     measurable = not floating and all(0 <= value <= largest for value in values)
     return void | (holds.all(axis=1) if measurable else holds.any(axis=1))

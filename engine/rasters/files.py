@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
@@ -18,6 +17,7 @@ from rasterio.windows import Window
 from ..errors import RasterError
 from .gdal_errors import GDAL_ERRORS
 from .grid import Grid
+from .many_bands import open_many_bands
 
 __all__ = ["UnreadableError", "grid_of", "is_transparency", "open_raster", "reading"]
 
@@ -41,7 +41,7 @@ def open_raster(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
+            dataset = open_many_bands(path)
     except GDAL_ERRORS as error:
         raise RasterError(f"{path} cannot be opened as a raster: {error}; give a file that GDAL reads") from None
     if dataset.count == 0:

@@ -98,7 +98,8 @@ class RasterSource:
             )
         self._alpha = choice.alpha
         self._numbers = [t * len(labels) + number for t in range(acquisitions) for number in choice.numbers]
-        self._nodata = [self._dataset.nodatavals[number - 1] for number in self._numbers]
+        nodata = self._dataset.nodatavals  # made anew each time that it is asked for
+        self._nodata = [nodata[number - 1] for number in self._numbers]
         if source.nodata is not None:
             self._nodata = [source.nodata] * len(self._numbers)
         flags = self._dataset.mask_flag_enums[self._numbers[0] - 1]

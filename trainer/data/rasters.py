@@ -9,27 +9,14 @@ from typing import Any
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.io import DatasetReader
 
 from ...engine.errors import RasterError
 from ...engine.rasters.files import reading
 from ...engine.rasters.gdal_errors import GDAL_ERRORS
+from ...engine.rasters.many_bands import open_many_bands
 from .errors import DataSetError
 
 __all__ = ["read_raster"]
-
-
-class _Reader(DatasetReader):  # type: ignore[misc]
-    """A file with many bands.
-
-    When it reads, rasterio looks for the number of each band in `indexes`, a tuple that it makes anew for each: most of
-    the time of a series. A range knows its numbers without looking.
-    """
-
-    @property
-    def indexes(self) -> range:
-        """Numbers of the bands."""
-        return range(1, self.count + 1)
 
 
 def read_raster(path: Path) -> tuple[NDArray[Any], float | None]:
@@ -47,7 +34,7 @@ def read_raster(path: Path) -> tuple[NDArray[Any], float | None]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                dataset = _Reader(path)
+                dataset = open_many_bands(path)
         except GDAL_ERRORS as error:
             raise DataSetError(f"{path} cannot be opened as a raster: {error}; get it anew") from None
         try:
