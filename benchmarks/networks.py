@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,12 +55,12 @@ def random_network(spec: NetworkSpec) -> UPerFuse:
 
 
 @contextmanager
-def plan_of(network: UPerFuse, *, tile_px: int | None = None) -> Iterator[Path]:
+def plan_of(network: UPerFuse, *, tile_px: int | Sequence[int] | None = None) -> Iterator[Path]:
     """A plan of a network, as long as the `with` lasts; its export compares it with PyTorch.
 
     Args:
         network: with its weights.
-        tile_px: side of a tile of the first image; None: as the data set has it.
+        tile_px: side of a tile of the first image, or several; None: as the data set has it.
     """
     bands = {image.name: {"bands": MODALITIES[image.name].usual} for image in network.spec.images}
     with tempfile.TemporaryDirectory() as folder:

@@ -2,15 +2,18 @@
 
     python -m benchmarks.raster [--side 1024] [--rounds 3] [--quick] [--json FILE]
 
-Both sides read a GeoTIFF and write one. Time grows with the number of tiles. Unless `--side 10000` is asked for, a
-smaller raster is mapped and each side's time is multiplied by its tiles of 10,000 px over its tiles of the small one;
-the record says by how much. Networks are compared on a tile before anything is timed, and maps must be complete.
+Both sides read a GeoTIFF and write one. Against the tool as shipped our user has a plan for tiles of several sides and
+lets `uperfuse predict` choose; at equal overlap both sides have the same tiles. Time grows with the number of tiles.
+Unless `--side 10000` is asked for, smaller rasters are mapped (for large tiles one that four of them fill), and times
+are multiplied by tiles of 10,000 px over tiles of the small one; the record says by how much. Networks are compared on
+a tile before anything is timed, and maps must be complete.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +27,18 @@ from benchmarks.rasters import FULL_PX, aerial_raster, scene_of
 from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
 from benchmarks.zonal import EQUAL, SHIPPED, Network, Squares, map_zonally
-from uperfuse.engine import Engine
+from uperfuse.engine import Engine, Plan
 from uperfuse.engine.benchmark import tiles_for
-from uperfuse.engine.rasters import Scene
+from uperfuse.engine.rasters import MapOptions, Scene
+from uperfuse.engine.rasters.tile_choice import choose_tile
 from uperfuse.engine.rasters.tiling import Tiling, default_halo_px
 from uperfuse.trainer.network import BackboneSpec, UPerFuse
 
 __all__ = ["compare_tile", "complete_labels", "in_this_manner", "measure", "our_tiles", "predict_map", "scaled"]
 
 _BASE = "AERIAL_RGBI"
-_OURS = "UPerFuse"
+_SIDES_PX = (512, 768, 1152)
+"""Of the plan's tiles: as trained, and two that Swin-B's windows of 12 divide."""
 _EQUAL = {"float32": 0.9999, "bf16": 0.98}
 
 
@@ -84,6 +89,7 @@ def measure(
     peers: dict[str, Squares],
     rounds: int,
     quick: bool,
+    sides_px: Sequence[int] = _SIDES_PX,
     zonal: Zonal = in_this_manner,
     name: str = "PyTorch eager float32 in the zonal tool's manner",
 ) -> list[Record]:
@@ -95,46 +101,94 @@ def measure(
         peers: row -> how the other side cuts the raster.
         rounds: that count.
         quick: whether settings are tiny.
+        sides_px: of the plan's tiles.
         zonal: makes the other side.
         name: of the other side.
     """
     network = random_network(spec_of(_BASE, encoder=encoder))
     with (
         tempfile.TemporaryDirectory() as folder,
-        plan_of(network) as plan,
-        Engine.load(plan, device="cpu") as engine,
+        plan_of(network, tile_px=sides_px) as plan,
+        Engine.load(plan, device="cpu") as own,
     ):
-        print(engine.describe())
+        print(own.describe())
         given = aerial_raster(Path(folder) / "aerial.tif", side_px=side_px)
-        scene = scene_of(given)
-        compare_tile(engine, _in_torch(network))
-        maps: list[Path] = []
-        sides: dict[str, Callable[[], object]] = {
-            _OURS: lambda: maps.append(predict_map(engine, scene, Path(folder) / "maps"))
-        }
-        for key, squares in peers.items():
-            sides[key] = zonal(network, given, Path(folder) / f"{key}.tif", squares)
-        seconds = interleaved(sides, rounds=rounds, warm_up=0)
-        found = complete_labels(maps[-1], side_px)
-        for key in peers:
-            theirs = complete_labels(Path(folder) / f"{key}.tif", side_px)
-            print(f"{key}: {np.mean(theirs == found):.2%} of labels are ours; tiles see different surroundings")
-        print("\n".join(report(seconds, against=_OURS)))
-        tile_px = engine.manifest.base_px
-        ours = f"UPerFuse {engine.precision}, tiles of {tile_px} px, halo {default_halo_px(tile_px)} px"
-        return [
-            _record(
-                key,
-                squares,
-                seconds,
-                peer=f"{name}, {squares}",
-                side_px=side_px,
-                tile_px=tile_px,
-                ours=ours,
-                quick=quick,
-            )
-            for key, squares in peers.items()
-        ]
+        compare_tile(own, _in_torch(network))
+        with Plan.open(plan) as opened:
+            choice = choose_tile(opened, scene_of(_empty(Path(folder) / "empty.tif", given)), MapOptions())
+        print(choice.why)
+        with Engine.load(plan, device="cpu", tile_px=choice.tile_px) as large:
+            ours = {
+                "raster-equal": _Ours(own, given, Path(folder) / "own"),
+                "raster-shipped": _Ours(
+                    large, given if side_px == FULL_PX else _four(folder, large), Path(folder) / "large"
+                ),
+            }
+            sides: dict[str, Callable[[], object]] = {}
+            for key, squares in peers.items():
+                sides[f"UPerFuse for {key}"] = ours[key].map
+                sides[key] = zonal(network, given, Path(folder) / f"{key}.tif", squares)
+            seconds = interleaved(sides, rounds=rounds, warm_up=0)
+            for key in peers:
+                found = complete_labels(ours[key].labels, ours[key].side_px)
+                theirs = complete_labels(Path(folder) / f"{key}.tif", side_px)
+                if theirs.shape == found.shape:
+                    print(f"{key}: {np.mean(theirs == found):.2%} of labels are ours; tiles see different surroundings")
+            print("\n".join(report(seconds, against=next(iter(sides)))))
+            return [
+                _record(key, squares, ours[key], seconds, peer=f"{name}, {squares}", side_px=side_px, quick=quick)
+                for key, squares in peers.items()
+            ]
+
+
+@dataclass(frozen=True)
+class _Ours:
+    """Our side of a row: an engine for tiles of some side, and the raster that it maps."""
+
+    engine: Engine
+    raster: Path
+    out: Path
+
+    @property
+    def side_px(self) -> int:
+        """Of the raster."""
+        with rasterio.open(self.raster) as opened:
+            return int(opened.width)
+
+    @property
+    def words(self) -> str:
+        """What it is."""
+        px = self.engine.manifest.base_px
+        return f"UPerFuse {self.engine.precision}, tiles of {px} px, halo {default_halo_px(px)} px"
+
+    def tiles(self, side_px: int) -> int:
+        """Of a raster of this side."""
+        return our_tiles(side_px, tile_px=self.engine.manifest.base_px)
+
+    @property
+    def labels(self) -> Path:
+        """The map's file."""
+        return self.out / f"{self.raster.stem}_{TASK}.tif"
+
+    def map(self) -> object:
+        """Map the raster as our user does."""
+        return predict_map(self.engine, scene_of(self.raster), self.out)
+
+
+def _empty(path: Path, like: Path) -> Path:
+    """A raster of the full size without any pixels: tiles are chosen by its shape."""
+    with rasterio.open(like) as raster:
+        profile = {**raster.profile, "width": FULL_PX, "height": FULL_PX, "SPARSE_OK": True}
+        with rasterio.open(path, "w", **profile) as empty:
+            empty.descriptions = raster.descriptions
+    return path
+
+
+def _four(folder: str, engine: Engine) -> Path:
+    """A raster that four tiles of the engine fill."""
+    tile_px = engine.manifest.base_px
+    side_px = 2 * (tile_px - default_halo_px(tile_px))
+    return aerial_raster(Path(folder) / "four.tif", side_px=side_px)
 
 
 def _in_torch(network: UPerFuse) -> Network:
@@ -157,33 +211,23 @@ def complete_labels(path: Path, side_px: int) -> NDArray[np.uint8]:
 def _record(
     key: str,
     squares: Squares,
+    ours: _Ours,
     seconds: dict[str, list[float]],
     *,
     peer: str,
     side_px: int,
-    tile_px: int,
-    ours: str,
     quick: bool,
 ) -> Record:
-    small, full = (our_tiles(side, tile_px=tile_px) for side in (side_px, FULL_PX))
-    few, many = (squares.count(side) for side in (side_px, FULL_PX))
+    small, full = ours.tiles(ours.side_px), ours.tiles(FULL_PX)
+    few, many = squares.count(side_px), squares.count(FULL_PX)
+    own = f"UPerFuse for {key}"
     of_full = {
-        _OURS: scaled(seconds[_OURS], small=small, full=full),
+        own: scaled(seconds[own], small=small, full=full),
         key: scaled(seconds[key], small=few, full=many),
     }
-    note = (
-        ""
-        if side_px == FULL_PX
-        else f"measured on {side_px} px; times multiplied by tiles: ours {full}/{small}, the peer's {many}/{few}"
-    )
-    return record(
-        key,
-        ratios(of_full, of=key, over=_OURS),
-        ours=ours,
-        peer=peer,
-        note=note,
-        quick=quick,
-    )
+    factors = f"ours of {ours.side_px} px {full}/{small}, the peer's of {side_px} px {many}/{few}"
+    note = "" if side_px == FULL_PX else f"times multiplied by tiles: {factors}"
+    return record(key, ratios(of_full, of=key, over=own), ours=ours.words, peer=peer, note=note, quick=quick)
 
 
 def main() -> None:
@@ -197,7 +241,8 @@ def main() -> None:
     encoder, side_px, rounds = (TINY, 600, 1) if asked.quick else (SWIN_BASE, asked.side, asked.rounds)
     if asked.quick:
         peers["raster-shipped"] = Squares(1024, 256)
-    found = measure(encoder=encoder, side_px=side_px, peers=peers, rounds=rounds, quick=asked.quick)
+    sides_px = (512, 576) if asked.quick else _SIDES_PX
+    found = measure(encoder=encoder, side_px=side_px, peers=peers, rounds=rounds, quick=asked.quick, sides_px=sides_px)
     hand_over(found, asked.json)
 
 
