@@ -93,7 +93,7 @@ class Pipeline:
 
     def __init__(self, plan: Plan, *, threads: int | None = None) -> None:
         self.manifest = plan.manifest
-        self._segments = CpuSegments(plan, precision="float32", threads=threads)
+        self._segments = CpuSegments(plan, precision="float32", threads=threads, join=False)
         self.threads = self._segments.threads
         self._steps = Steps(plan.manifest, self._segments, Stopwatch())
         self._classifier = Classifier(plan.manifest, grid="label", threads=self.threads)
@@ -112,7 +112,7 @@ class Pipeline:
             name: pyramid if known and name in known.pyramids and name not in tile else _copy(pyramid)
             for name, pyramid in features.pyramids.items()
         }
-        return Features(pyramids, None, features.void)
+        return Features(pyramids, void=features.void)
 
     def decode(self, features: Features, graphs: Mapping[str, Run] | None = None) -> dict[str, TileMap]:
         """Maps of a tile, by task."""

@@ -89,10 +89,9 @@ class CpuBackend:
         with self._segments.session() as session:
             for index, (tile, features) in enumerate(zip(tiles, before, strict=True)):
                 fused = self._steps.fuse(session, self._steps.encode(session, tile, known=features))
-                for task in self._manifest.tasks:
-                    quarter = self._steps.decode(session, fused, task=task.name)
+                for task, quarter in self._steps.logits(session, fused):
                     with self._watch.stage("classify"):
-                        classifier.write(maps, index, quarter, task=task.name, void=fused.void)
+                        classifier.write(maps, index, quarter, task=task, void=fused.void)
         return maps
 
     def prime(self, tiles: Sequence[Tile]) -> CpuKnown:

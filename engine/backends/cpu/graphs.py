@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ __all__ = [
     "fix_shapes",
     "fusion_graph",
     "has_cubic_attention",
+    "joined_graph",
     "level_shapes",
     "shorten_streams",
     "split_stem",
@@ -209,6 +212,33 @@ def decode_graph(decoder: ov.Model, manifest: Manifest) -> ov.Model:
     decoder.add_parameters(rest)
     decoder.validate_nodes_and_infer_types()
     return decoder
+
+
+def joined_graph(encoder: ov.Model, decoders: Mapping[str, ov.Model]) -> ov.Model:
+    """The base's encoder and all decoders as one graph: its maps stay in the layout and precision of the processor.
+
+    Inputs are the encoder's and, where there are other modalities, their sums; outputs are logits of the tasks in turn.
+
+    Args:
+        encoder: of the base.
+        decoders: task -> what `decode_graph` gave; all of the same shapes.
+    """
+    maps = [result.input_value(0) for result in encoder.get_results()]
+    rest: list[ov.Node] = []
+    results = []
+    for task, decoder in decoders.items():
+        own, others = decoder.get_parameters()[: len(maps)], decoder.get_parameters()[len(maps) :]
+        if not rest:
+            rest = [
+                ops.parameter(list(each.get_output_shape(0)), np.float32, name=each.friendly_name) for each in others
+            ]
+        for parameter, source in zip((*own, *others), (*maps, *(each.output(0) for each in rest)), strict=True):
+            for reader in parameter.output(0).get_target_inputs():
+                reader.replace_source_output(source)
+        (result,) = decoder.get_results()
+        result.input_value(0).set_names({f"logits:{task}"})
+        results.append(result)
+    return ov.Model(results, [*encoder.get_parameters(), *rest], "joined")
 
 
 def _resize(map_: ov.Output, target: tuple[int, ...]) -> ov.Output:

@@ -10,6 +10,9 @@ Images in float32 (elevation) keep it through their first convolution and its no
 with its heights normalised so: in bf16 throughout 0.25 % of pixels change class and land cover loses 0.1 points of mean
 IoU; with these layers in float32 it is 0.05 % and 0.01 points).
 
+The base image's encoder and the decoders are one graph, so that its maps, the largest of all, need not be brought into
+float32 and the plan's order of axes in between. A base that may be absent has decoders of their own, too.
+
 In int8 the segments of the plan's 8-bit form are read in place of their own, and what they do not quantise is in bf16
 where the processor has it. An image in float32 is then in float32 wherever it is not quantised.
 """
@@ -41,6 +44,7 @@ from .graphs import (
     decode_graph,
     fix_shapes,
     fusion_graph,
+    joined_graph,
     level_shapes,
     split_stem,
 )
@@ -60,13 +64,14 @@ class CpuSegments:
         precision: "auto" (int8 where the plan has that form, else bf16 where the processor has it), "float32", "bf16"
             or "int8".
         threads: processor threads; None takes all that this process may use.
+        join: whether the base's encoder and the decoders may be one graph.
 
     Raises:
         PlanError: a segment's graph is not what the plan says of it.
         BackendError: the precision is unknown or the processor lacks it, or a segment cannot be compiled.
     """
 
-    def __init__(self, plan: Plan, *, precision: str, threads: int | None) -> None:
+    def __init__(self, plan: Plan, *, precision: str, threads: int | None, join: bool = True) -> None:
         self._process = os.getpid()
         self._manifest = plan.manifest
         self._plan = plan
@@ -89,7 +94,7 @@ class CpuSegments:
             for modality in plan.manifest.modalities
             if modality.kind == "series"
         }
-        self._compiled = self._compile_all()
+        self._compiled = self._compile_all(join=join)
         self._stand_ins = {m.name: self._stretched(m.name) for m in plan.manifest.modalities if m.may_be_absent}
         self._idle: queue.SimpleQueue[CpuSession] = queue.SimpleQueue()
         if self._cache:
@@ -129,12 +134,17 @@ class CpuSegments:
         self._series = {}
         self._series_models = {}
 
+    @property
+    def joined(self) -> bool:
+        """Whether the base's encoder and the decoders are one model, `joined`."""
+        return "joined" in self._compiled
+
     def has_stem(self, modality: str) -> bool:
         """Whether an image's first layers are a model of their own, `stem:<IMAGE>`."""
         return f"stem:{modality}" in self._compiled
 
     def compiled(self, name: str) -> ov.CompiledModel:
-        """Compiled model `stem:<IMAGE>`, `encoder:<IMAGE>`, `fusion` or `decode:<TASK>`.
+        """Compiled model `stem:<IMAGE>`, `encoder:<IMAGE>`, `fusion`, `decode:<TASK>` or `joined`.
 
         Raises:
             BackendError: the back end was closed.
@@ -161,18 +171,37 @@ class CpuSegments:
         if not self._open:
             raise BackendError("the engine is closed; load the plan again")
 
-    def _compile_all(self) -> dict[str, ov.CompiledModel]:
-        compiled: dict[str, ov.CompiledModel] = {}
+    def _compile_all(self, *, join: bool) -> dict[str, ov.CompiledModel]:
+        base = self._manifest.modality(self._manifest.base)
+        compiled = self._compile_joined(base) if join and base.kind == "image" else {}
+        joined = "joined" in compiled
         for modality in self._manifest.modalities:
-            if modality.kind == "image":
+            if modality.kind == "image" and not (joined and modality is base):
                 compiled |= self._compile_image(modality)
         others = [m.name for m in self._manifest.modalities if m.name != self._manifest.base]
         if others:
             compiled["fusion"] = self._compile(fusion_graph(self._manifest, others), key="fusion")
-        for task in self._manifest.tasks:
-            name = f"decode:{task.name}"
-            compiled[name] = self._compile(decode_graph(self._fixed(name), self._manifest), key=name)
+        for task in self._manifest.tasks if not joined or base.may_be_absent else ():
+            compiled[f"decode:{task.name}"] = self._compile(self._decoder(task.name), key=f"decode:{task.name}")
         return compiled
+
+    def _compile_joined(self, base: Modality) -> dict[str, ov.CompiledModel]:
+        """The base's encoder with the decoders, if one precision serves both; its stem may have another."""
+        name, stem = f"encoder:{base.name}", f"stem:{base.name}"
+        compiled: dict[str, ov.CompiledModel] = {}
+        encoder = self._fixed(name)
+        if base.dtype == "float32" and self._rest != "float32":
+            parts = None if name in self._quantised else split_stem(encoder)
+            if parts is None:
+                return {}
+            compiled[stem] = self._compile(parts[0], key=stem, precision="float32")
+            encoder = parts[1]
+        decoders = {task.name: self._decoder(task.name) for task in self._manifest.tasks}
+        key = f"{name} and decoders"
+        return {**compiled, "joined": self._compile(joined_graph(encoder, decoders), key=key)}
+
+    def _decoder(self, task: str) -> ov.Model:
+        return decode_graph(self._fixed(f"decode:{task}"), self._manifest)
 
     def _compile_image(self, modality: Modality) -> dict[str, ov.CompiledModel]:
         name = f"encoder:{modality.name}"
@@ -253,6 +282,12 @@ class CpuSession:
     def decode(self, task: str, base: Pyramid, rest: Pyramid) -> NDArray[np.float32]:
         """Logits [1, K, Y, X] of the base's pyramid plus the sum of the others (empty where there are none)."""
         return self._run(f"decode:{task}", 0, *base, *rest)[0]
+
+    def map(self, base: str, pixels: NDArray[np.float32], rest: Pyramid) -> Pyramid:
+        """Logits [1, K, Y, X] of every task, of prepared pixels of the base and the sum of the others."""
+        if self._segments.has_stem(base):
+            (pixels,) = self._run(f"stem:{base}", 0, pixels)
+        return self._run("joined", 0, pixels, *rest)
 
     def _run(self, name: str, dates: int, *inputs: NDArray[np.float32]) -> Pyramid:
         request = self._request(name, dates)

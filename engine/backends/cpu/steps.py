@@ -2,13 +2,16 @@
 
     tile -> prepare -> encode (one segment per modality) -> fuse -> decode (one segment per task) -> logits
 
+Where the base's encoder and the decoders are one graph, the base is only prepared when it arrives, and encoded with the
+decoding.
+
 What a step gives is valid until the same session runs that step again; `keep` copies what must live longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +33,13 @@ class Features:
 
     Attributes:
         pyramids: projected pyramid of every modality encoded so far.
+        base: prepared pixels [1, C, Y, X] of a base that is encoded when it is decoded; else None.
         rest: sum of all pyramids but the base's at the base's sizes, once all of them are known; else None.
         void: void pixels [Y, X] of the base modality, where any were named.
     """
 
     pyramids: Mapping[str, Pyramid]
+    base: NDArray[np.float32] | None = None
     rest: Pyramid | None = None
     void: NDArray[np.bool_] | None = None
 
@@ -65,22 +70,29 @@ class Steps:
             TileError: a value that is not finite at a pixel that is not void.
         """
         pyramids = dict(known.pyramids) if known else {}
+        pixels = known.base if known else None
         for modality in self._manifest.modalities:
             if modality.name not in tile:
                 continue
             record = tile[modality.name]
+            if self._segments.joined and modality.name == self._manifest.base and isinstance(record, ImageTile):
+                pixels = self._prepared(record, modality)
+                continue
             pyramids[modality.name] = self._encoded(session, record, modality)
         base = tile.get(self._manifest.base)
         void = base.void if isinstance(base, ImageTile) else None
         if void is None and known:
             void = known.void
         rest_known = known is not None and not any(name in tile for name in self._others)
-        return Features(pyramids, known.rest if known and rest_known else None, void)
+        return Features(pyramids, pixels, known.rest if known and rest_known else None, void)
+
+    def _prepared(self, record: ImageTile, modality: Modality) -> NDArray[np.float32]:
+        with self._watch.stage("prepare"):
+            return prepare_image(record, modality, threads=self._segments.threads)
 
     def _encoded(self, session: CpuSession, record: ImageTile | SeriesTile, modality: Modality) -> Pyramid:
         if isinstance(record, ImageTile):
-            with self._watch.stage("prepare"):
-                image = prepare_image(record, modality, threads=self._segments.threads)
+            image = self._prepared(record, modality)
             with self._watch.stage("encode"):
                 return session.encode_image(modality.name, image)
         if self._store is None:
@@ -105,10 +117,21 @@ class Steps:
         if features.rest is not None:
             return features
         if not self._others:
-            return Features(features.pyramids, (), features.void)
+            return replace(features, rest=())
         ordered = {name: self._pyramid(features, name) for name in self._others}
         with self._watch.stage("fuse"):
-            return Features(features.pyramids, session.fuse(ordered), features.void)
+            return replace(features, rest=session.fuse(ordered))
+
+    def logits(self, session: CpuSession, features: Features) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Every task and its logits [K, Y, X] at the decoder's own size; takes fused features."""
+        tasks = [task.name for task in self._manifest.tasks]
+        if features.base is None:
+            yield from ((task, self.decode(session, features, task=task)) for task in tasks)
+            return
+        assert features.rest is not None, "logits takes features that went through fuse"
+        with self._watch.stage("encode + decode"):
+            found = session.map(self._manifest.base, features.base, features.rest)
+        yield from ((task, maps[0]) for task, maps in zip(tasks, found, strict=True))
 
     def decode(self, session: CpuSession, features: Features, *, task: str) -> NDArray[np.float32]:
         """Logits [K, Y, X] of `task` at the decoder's own size; takes fused features."""
@@ -120,13 +143,14 @@ class Steps:
 
     def keep(self, session: CpuSession, features: Features) -> Features:
         """A copy that outlives the session, fused already where nothing can come any more but the base."""
-        kept = Features({name: _copy(p) for name, p in features.pyramids.items()}, None, features.void)
+        pixels = None if features.base is None else features.base.copy()
+        kept = Features({name: _copy(p) for name, p in features.pyramids.items()}, pixels, None, features.void)
         open_ = [name for name in self._others if name not in kept.pyramids]
         if not all(self._manifest.modality(name).may_be_absent for name in open_):
             return kept
         rest = self.fuse(session, kept).rest
         assert rest is not None
-        return Features(kept.pyramids, _copy(rest), kept.void)
+        return replace(kept, rest=_copy(rest))
 
     def _pyramid(self, features: Features, name: str) -> Pyramid:
         known = features.pyramids.get(name)

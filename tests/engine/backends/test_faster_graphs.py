@@ -7,8 +7,15 @@ import openvino as ov
 import pytest
 from openvino import opset14 as ops
 
+from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.compiling import compile_graph
 from uperfuse.engine.backends.cpu.graphs import bound_long_products, shorten_streams
+from uperfuse.engine.backends.cpu.segments import CpuSegments, CpuSession
+from uperfuse.engine.backends.cpu.steps import Steps
+from uperfuse.engine.check import check_tiles_of
+from uperfuse.engine.plan.plan import Plan
+from uperfuse.engine.stopwatch import Stopwatch
+from uperfuse.engine.tiles import check_tiles
 
 
 def perceptron(terms, *, bias=True, residual=True):
@@ -91,3 +98,20 @@ def test_a_stream_behind_a_projection_is_left_alone():
     model = stream(projected=True)
     shorten_streams(model)
     assert "GroupConvolution" not in kinds(model)
+
+
+@pytest.mark.parametrize("name", ["aerial", "all"])
+def test_one_graph_of_base_and_decoders_gives_the_numbers_of_several(plans, name):
+    with Plan.open(plans(name)[0]) as plan:
+        (tile,) = check_tiles(check_tiles_of(plan.manifest, seed=6, dates=4), manifest=plan.manifest, voids=None)
+        found = {}
+        for join in (True, False):
+            segments = CpuSegments(plan, precision="float32", threads=1, join=join)
+            assert segments.joined == join
+            steps, session = Steps(plan.manifest, segments, Stopwatch()), CpuSession(segments)
+            fused = steps.fuse(session, steps.encode(session, tile))
+            found[join] = {task: logits.copy() for task, logits in steps.logits(session, fused)}
+            segments.close()
+        assert list(found[True]) == list(found[False]) == [task.name for task in plan.manifest.tasks]
+        for task, logits in found[True].items():
+            assert relative_error(logits, found[False][task]) < 1e-5
