@@ -168,7 +168,7 @@ SURFACE = {
     "kernels/temporal_aggregate": {"temporal_aggregate"},
     "kernels/temporal_attention": {"AttentionWeights", "temporal_attention"},
     "kernels/window_attention": {"admits", "window_attention"},
-    "trainer": {"checkpoint", "data", "export", "fit", "network"},
+    "trainer": {"checkpoint", "data", "export", "fit", "losses", "network", "scores"},
     "trainer/data": {
         "Augmentation",
         "Batch",
@@ -213,6 +213,8 @@ SURFACE = {
         "small_network",
         "train",
     },
+    "trainer/losses": {"TaskLoss", "class_weights", "log_prior"},
+    "trainer/scores": {"ClassScores", "GroupedConfusion", "Scores", "scores_of"},
     "trainer/network": {
         "BACKBONES",
         "BackboneSpec",

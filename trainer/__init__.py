@@ -1,3 +1,3 @@
-"""The network in PyTorch, its checkpoints, data for its training, the training, and the way from a checkpoint to a plan."""
+"""The network in PyTorch, its checkpoints, its training with data, losses and scores, and the way to a plan."""
 
-__all__ = ["checkpoint", "data", "export", "fit", "network"]
+__all__ = ["checkpoint", "data", "export", "fit", "losses", "network", "scores"]
