@@ -18,7 +18,7 @@ demo: $(RUNTIME_VENV)/installed
 	$(RUNTIME_VENV)/bin/uperfuse demo models/uperfuse-small.plan --out out/demo
 
 test: $(VENV)/installed $(SIMULATED_CUDA)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 check: $(VENV)/installed types
 	$(BIN)/ruff check $(PYTHON_FILES)

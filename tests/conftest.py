@@ -20,6 +20,14 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# files that take minutes begin first, so that no process of a run is left with one at its end
+_LONGEST = ("test_simulated_cuda.py", "test_real_builder.py", "kernels/test_build.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONGEST))
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable
@@ -34,8 +35,11 @@ def cached_plan(name: str, make: Callable[[Path], object], *, made_from: str = "
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         working = folder / f".{name}.{os.getpid()}.plan"
-        make(working)
-        working.replace(path)
+        with (folder / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the run may be making it
+            if not path.exists():
+                make(working)
+                working.replace(path)
     return path
 
 
