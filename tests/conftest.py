@@ -20,6 +20,10 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# a pytest that a test starts is no worker of the run that the test is part of
+for _name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+    del os.environ[_name]
+
 # files that take minutes begin first, so that no process of a run is left with one at its end
 _LONGEST = ("test_simulated_cuda.py", "test_real_builder.py", "kernels/test_build.py")
 
