@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..errors import BackendError
@@ -25,6 +26,9 @@ from . import worker
 from .connect import Cluster
 from .job import Errand, Group, Job, MissingPlanError, Planned, Share
 from .window import Window, answering
+
+if TYPE_CHECKING:
+    from .errands import Messenger
 
 __all__ = ["GROUP_BATCHES", "groups", "predict_on_cluster"]
 
@@ -153,13 +157,11 @@ class _Tasks:
 
     def map(self, work: Work, run: Run, tiles: Sequence[int], watch: Stopwatch, advance: Advance) -> None:
         """Map tiles, and keep every share that comes back."""
-        from .errands import Messenger
+        from .errands import Messenger  # imports Dask, which a run without a cluster does without
 
         shares = run.folder / _SHARES
         shares.mkdir(exist_ok=True)
-        with answering():
-            self._client.register_plugin(Messenger(Errand(self._job, work.settings, shares)))
-        self._told = True
+        self._tell(Messenger(Errand(self._job, work.settings, shares)))
         made = groups(work.tiling, tiles, size=work.batch * GROUP_BATCHES)
         attempts: Counter[Group] = Counter()
         with Window(self._client, worker.map_tiles, (Group(self._job.name, tuple(group)) for group in made)) as window:
@@ -173,6 +175,21 @@ class _Tasks:
                 run.absorb(share.path)
                 watch.add(share.seconds)
                 advance(sum(work.tiling[tile].core_pixels for tile in share.tiles))
+
+    def _tell(self, messenger: Messenger) -> None:
+        """Tell every worker, those that come later too; one that dies while it is told is no reason to stop."""
+        with answering():
+            for pause_s in (0.1, 0.5, 2.0):
+                try:
+                    self._client.register_plugin(messenger)
+                    break
+                except OSError:  # Dask's of a broken connection
+                    if self._client.status != "running":
+                        raise
+                    time.sleep(pause_s)
+            else:
+                self._client.register_plugin(messenger)
+        self._told = True
 
     def close(self) -> None:
         """Close what the workers have open; a cluster that is gone has nothing open."""
