@@ -25,6 +25,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+from benchmarks.marks import between
 from benchmarks.timing import interleaved
 from uperfuse.engine import Engine
 from uperfuse.engine.benchmark import machine
@@ -273,12 +274,7 @@ def with_section(text: str, lines: Sequence[str]) -> str:
     Raises:
         ValueError: a mark is missing, or there twice.
     """
-    for mark in (BEGIN, END):
-        if text.count(mark) != 1:
-            raise ValueError(f"the document holds {mark!r} {text.count(mark)} times, expected once; put it back")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return "\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"])
+    return between(text, lines, begin=BEGIN, end=END)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.marks import between
 from benchmarks.records import Record, read
 from benchmarks.rows import ELSEWHERE, ROWS, Row
 
@@ -84,12 +85,7 @@ def with_section(text: str, records: Sequence[Record]) -> str:
     Raises:
         ValueError: a mark is missing, or there twice.
     """
-    for mark in (BEGIN, END):
-        if text.count(mark) != 1:
-            raise ValueError(f"{README.name} holds {mark!r} {text.count(mark)} times, expected once; put it back")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{section(records)}\n{END}{after}"
+    return between(text, [section(records)], begin=BEGIN, end=END)
 
 
 def rewrite_readme() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from .check import check_tiles_of
 from .cores import usable_cores
 from .engine import Engine
 from .flairhub import dates_key
+from .host_memory import most_resident_bytes
 from .plan.manifest import Manifest
 from .power import power_meter
 
@@ -175,7 +174,7 @@ def measure(
             stages_ms=stages,
             watts=power.watts if power else None,
             power_source=power.source if power else None,
-            resident_bytes=_resident_bytes(),
+            resident_bytes=most_resident_bytes(),
             agreement=(),
             machine=machine(),
         )
@@ -217,11 +216,6 @@ def _latency(work: Callable[[], object], rounds: int) -> Latency:
         times.append(_MS * (time.perf_counter() - start))
     p50, p95, p99 = np.percentile(times, [50, 95, 99])
     return Latency(float(p50), float(p95), float(p99), rounds)
-
-
-def _resident_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def machine() -> str:

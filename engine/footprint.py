@@ -1,17 +1,14 @@
 """The memory that tiles of a side take: measured where it is asked, in a process of its own, once for each machine.
 
-    python -m uperfuse.engine.footprint PLAN TILE_PX PRECISION THREADS
-
-prints the most bytes that a process held which loaded the plan and mapped one tile of all modalities with many dates.
-No formula would know: it depends on the compiler, on the processor and on the precision.
+The process loads the plan, maps one tile of all modalities with many dates, and prints the most bytes that it held. No
+formula would know: it depends on the compiler, on the processor and on the precision.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-import resource
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -19,6 +16,8 @@ from pathlib import Path
 
 from .cache import cache_root
 from .errors import BackendError, UPerFuseError
+from .host_memory import most_resident_bytes
+from .own_process import python_command
 
 __all__ = ["resident_bytes"]
 
@@ -27,7 +26,7 @@ _SEED = 1
 _NONE = "none"
 
 
-def resident_bytes(plan: Path, plan_hash: str, *, tile_px: int, precision: str, threads: int | None) -> int:
+def resident_bytes(plan: Path, plan_hash: str, *, tile_px: int, precision: str, threads: int | None) -> int | None:
     """The most memory that a process holds which maps one tile on the processor.
 
     What was measured is kept in the user's cache.
@@ -39,37 +38,40 @@ def resident_bytes(plan: Path, plan_hash: str, *, tile_px: int, precision: str, 
         precision: for `Engine.load`.
         threads: for `Engine.load`.
 
+    Returns:
+        Bytes; None where the system ended the process, as it does when memory runs out.
+
     Raises:
-        BackendError: the process did not come to its end.
+        BackendError: the plan cannot be loaded so, or the tile cannot be mapped; in the words of the process.
     """
     asked = (str(tile_px), precision, str(threads) if threads is not None else _NONE)
-    releases = (version("uperfuse"), version("openvino"))
-    key = hashlib.sha256("\0".join((plan_hash, *asked, *releases)).encode()).hexdigest()[:32]
-    kept = cache_root() / "footprints" / key
+    where = (platform.node(), version("uperfuse"), version("openvino"))
+    kept = _place(hashlib.sha256("\0".join((plan_hash, *asked, *where)).encode()).hexdigest()[:32])
     try:
-        return int(kept.read_text())
-    except (OSError, ValueError):
+        if kept is not None:
+            return int(kept.read_text())
+    except (OSError, ValueError):  # never measured, or spoilt
         pass
-    command = [sys.executable, "-m", "uperfuse.engine.footprint", str(plan), *asked]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - this interpreter, our module
-    if ended.returncode != 0:
-        said = ended.stderr.strip().splitlines()
-        raise BackendError(
-            f"one tile of {tile_px} px was not mapped within this machine's memory or rules "
-            f"({said[-1] if said else f'status {ended.returncode}'}); choose smaller tiles with --tile-px"
-        )
+    command = python_command("uperfuse.engine.footprint", str(plan), *asked)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our module, no shell
+    if ended.returncode < 0:
+        return None
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
+        raise BackendError(f"the memory of a tile of {tile_px} px cannot be measured: {said[-1]}")
     found = int(ended.stdout)
-    _keep(kept, found)
+    if kept is not None:
+        _keep(kept, found)
     return found
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Map one tile, and print the most memory that it took."""
-    from . import cli  # noqa: F401 - a run has read all of it, GDAL too
+    from . import cli  # noqa: F401  a run has all of it in memory, GDAL too
     from .check import check_tiles_of
     from .engine import Engine
 
-    plan, tile_px, precision, threads = arguments
+    plan, tile_px, precision, threads = sys.argv[1:]
     try:
         with Engine.load(
             plan,
@@ -81,18 +83,15 @@ def main(arguments: list[str]) -> None:
             engine.predict(check_tiles_of(engine.manifest, seed=_SEED, dates=_MOST_DATES), logits=True, grid="base")
     except UPerFuseError as error:
         sys.exit(str(error))
-    print(_most_resident_bytes())
+    print(most_resident_bytes())
 
 
-def _most_resident_bytes() -> int:
-    """Of this process, without what the one held that it was made of."""
+def _place(key: str) -> Path | None:
+    """Where a measurement is kept; None where the user has no home."""
     try:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), flags=re.MULTILINE)
-    except OSError:  # not Linux
-        found = None
-    if found:
-        return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return cache_root() / "footprints" / key
+    except RuntimeError:
+        return None
 
 
 def _keep(path: Path, value: int) -> None:
@@ -104,7 +103,3 @@ def _keep(path: Path, value: int) -> None:
         os.replace(working, path)
     except OSError:
         working.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

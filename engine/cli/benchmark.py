@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -61,8 +60,10 @@ def _benchmark(
     for where, how in _sides(device, precision):
         if (where, how) == ("cpu", "auto") and [each.device for each in found] == ["cpu"]:
             continue  # auto was that
-        load = partial(measure, plan, device=where, precision=how, tile_px=tile_px)
-        found.append(load(rounds=rounds, batches=batches, say=out.print))
+        measured = measure(
+            plan, device=where, precision=how, tile_px=tile_px, rounds=rounds, batches=batches, say=out.print
+        )
+        found.append(measured)
     for each in found:
         for line in each.reasons:
             out.print(line, highlight=False)

@@ -142,6 +142,11 @@ def _predict(
     def run(map_with: Callable[..., MapSummary]) -> MapSummary:
         return map_with(what, out, options, overwrite=overwrite, begin=begin, progress=not quiet, report=say)
 
+    if memory is not None and not _on_processor(device):
+        raise RasterError(
+            f"--memory is {memory}, and chooses tiles for a processor, while a GPU may run this; leave it out, or give "
+            "--device cpu"
+        )
     if _on_processor(device):
         with Plan.open(plan) as opened:
             choice = choose_tile(opened, what, options, tile_px=tile_px, precision=precision, threads=threads)

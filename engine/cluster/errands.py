@@ -12,7 +12,7 @@ from .job import Errand
 __all__ = ["Messenger"]
 
 
-class Messenger(WorkerPlugin):  # type: ignore[misc]
+class Messenger(WorkerPlugin):  # type: ignore[misc]  # distributed says no types
     """Tells a worker of an errand.
 
     Args:

@@ -16,7 +16,7 @@ def open_many_bands(path: str | PathLike[str]) -> DatasetReader:
     return _ManyBands(path)
 
 
-class _ManyBands(DatasetReader):  # type: ignore[misc]
+class _ManyBands(DatasetReader):  # type: ignore[misc]  # rasterio says no types
     """A file of which many bands are read at a time, as a series has them.
 
     When it reads, rasterio looks for the number of each band in `indexes`, a tuple that it makes anew for each: most of

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import cast
 
 from ..errors import RasterError, UPerFuseError
+from ..own_process import python_command
 from ..stopwatch import Stopwatch
 from .files import UnreadableError
 from .frames import receive, send
@@ -34,8 +34,6 @@ __all__ = ["Readers"]
 
 _ATTEMPTS = 3
 _LEAST_CACHE_BYTES = 64 * 2**20
-# The modules of this process, wherever it has them from, and not those of the folder that it runs in.
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from uperfuse.engine.rasters.reader_process import main; main()"
 
 _Read = Callable[[int], "Outcome | ReadTile"]
 
@@ -243,7 +241,7 @@ class _Process:
                 return self._process
             # In a session of its own Ctrl-C does not reach it, but the mapping process, which ends it.
             self._process = process = subprocess.Popen(  # noqa: S603  nothing in it comes from outside
-                [sys.executable, "-c", _PROGRAM.format(path=sys.path)],
+                python_command("uperfuse.engine.rasters.reader_process"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,

@@ -36,7 +36,7 @@ _PUBLISHING_BYTES = 150 * 10**6
 _COPIES = 5
 """Batches on their way at once: two that are read ahead, one that gathers, one that is mapped, one that is kept."""
 
-_Footprint = Callable[..., int]
+_Footprint = Callable[..., "int | None"]
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,20 @@ def choose_tile(
         RasterError: nothing fits; or a raster is not what the plan takes.
         BackendError: memory cannot be measured.
     """
-    sides = plan.manifest.tile_sides_px if tile_px is None else (tile_px,)
-    if options.memory_bytes is None and len(sides) == 1:
+    sides = _sides(plan.manifest, precision=precision) if tile_px is None else (tile_px,)
+    unknown = sides[0] not in plan.manifest.tile_sides_px  # which loading the plan refuses, and says what there is
+    if unknown or (options.memory_bytes is None and len(sides) == 1):
         return TileChoice(sides[0], options, "")
     budget = options.memory_bytes or available_host_bytes() // 2
     with SceneReader(plan.manifest, scene.absolute(), allow_ungeoreferenced=options.allow_ungeoreferenced) as reader:
         shape_yx = reader.grid.shape_yx
     costs = {side: work_gflop(plan.manifest.at(side), shape_yx, options=options) for side in sides}
-    needs: dict[int, int] = {}
+    needs: dict[int, float] = {}
     for side in sorted(sides, key=lambda each: (costs[each], each)):
         manifest = plan.manifest.at(side)
         network = footprint(plan.path, plan.hash, tile_px=side, precision=precision, threads=threads)
-        needs[side] = network + work_bytes(manifest, options, batch=1)
-        if needs[side] <= budget:
+        needs[side] = math.inf if network is None else network + work_bytes(manifest, options, batch=1)
+        if network is not None and needs[side] <= budget:
             batch = options.batch or _largest_batch(manifest, options, room=budget - network)
             chosen = replace(options, batch=batch)
             return TileChoice(side, chosen, _why(side, needs[side], budget=budget, costs=costs, before=needs))
@@ -102,6 +103,13 @@ def choose_tile(
         f"{'allowed' if options.memory_bytes else 'half of what this machine has free'}; allow more with --memory, "
         "or export the network for smaller tiles (--tile-px)"
     )
+
+
+def _sides(manifest: Manifest, *, precision: str) -> tuple[int, ...]:
+    """Sides to choose from: a plan that runs in 8 bits has that form for its own side alone."""
+    if manifest.quantised is not None and precision in ("auto", "int8"):
+        return (manifest.base_px,)
+    return manifest.tile_sides_px
 
 
 def work_gflop(manifest: Manifest, shape_yx: tuple[int, int], *, options: MapOptions) -> float:
@@ -155,12 +163,12 @@ def _largest_batch(manifest: Manifest, options: MapOptions, *, room: int) -> int
     return batch
 
 
-def _why(side: int, need: int, *, budget: int, costs: dict[int, float], before: dict[int, int]) -> str:
+def _why(side: int, need: float, *, budget: int, costs: dict[int, float], before: dict[int, float]) -> str:
     said = f"tiles of {side} px take about {_gigabytes(need)} of the {_gigabytes(budget)} that are allowed"
     dearer = [f"{costs[other] / costs[side]:.2f} x the work at {other} px" for other in costs if other != side]
     large = [f"{other} px would take {_gigabytes(bytes_)}" for other, bytes_ in before.items() if other != side]
     return "; ".join([said, *dearer, *large])
 
 
-def _gigabytes(value: int) -> str:
-    return f"{value / 1e9:.2f} GB"
+def _gigabytes(value: float) -> str:
+    return "more than there is" if math.isinf(value) else f"{value / 1e9:.2f} GB"

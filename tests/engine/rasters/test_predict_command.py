@@ -95,6 +95,11 @@ def test_options_reach_the_engine_and_the_map(engine: LoadedEngine, tmp_path: Pa
     assert str(tmp_path / "maps/ortho_LAND.tif") in result.stdout.replace("\n", "")
 
 
+def test_memory_is_no_word_for_a_gpu(engine: LoadedEngine, tmp_path: Path) -> None:
+    with pytest.raises(RasterError, match="--memory is 4GB, and chooses tiles for a processor"):
+        run("land.plan", "--input", f"AERIAL_RGBI={ortho(tmp_path)}", "--device", "cuda", "--memory", "4GB")
+
+
 def test_a_scene_file_says_the_same(engine: LoadedEngine, tmp_path: Path) -> None:
     ortho(tmp_path)
     (tmp_path / "scene.yaml").write_text("inputs: {AERIAL_RGBI: {path: ortho.tif, bands: [NIR, G, B, R]}}")

@@ -190,6 +190,12 @@ def test_readers_that_are_killed_are_replaced_and_their_tiles_read_again(
         np.testing.assert_array_equal(one["AERIAL_RGBI"], other["AERIAL_RGBI"])
 
 
+def run_instead(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Have readers run another program, which may put `sys.path` in where it says {path}."""
+    command = [sys.executable, "-c", program.format(path=sys.path)]
+    monkeypatch.setattr(readers, "python_command", lambda _: command)
+
+
 DEADLY = """
 import os, signal, sys
 sys.path[:] = {path!r}
@@ -209,7 +215,7 @@ main()
 def test_a_tile_that_readers_die_of_stops_the_run_or_is_left_void(
     ortho: Path, expected, tmp_path: Path, started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "_PROGRAM", DEADLY)
+    run_instead(monkeypatch, DEADLY)
     said = r"rows 104 to 151, columns 248 to 295: 3 readers died of it one after the other, the last by SIGKILL; look"
     with pytest.raises(UnreadableError, match=said):
         mapped(ortho, tmp_path / "out")
@@ -226,7 +232,7 @@ def test_a_tile_that_readers_die_of_stops_the_run_or_is_left_void(
 
 
 def test_a_reader_that_cannot_begin_stops_the_run(ortho: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_PROGRAM", "raise SystemExit(3)")
+    run_instead(monkeypatch, "raise SystemExit(3)")
     with pytest.raises(RasterError, match=r"3 readers died .* the last with exit status 3; .* use --readers 1"):
         mapped(ortho, tmp_path / "out")
 
@@ -244,7 +250,7 @@ def test_what_cannot_be_read_is_said_in_the_same_words(
     ortho: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patience, "PAUSES_S", (0.0, 0.0))
-    monkeypatch.setattr(readers, "_PROGRAM", HURRIED)
+    run_instead(monkeypatch, HURRIED)
     damaged = tmp_path / "ortho.tif"
     content = bytearray(ortho.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 40] = b"\xff" * 40
@@ -286,7 +292,7 @@ reader_process.main()
 
 
 def test_what_else_goes_wrong_in_a_reader_is_told(ortho: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(readers, "_PROGRAM", FAILING)
+    run_instead(monkeypatch, FAILING)
     with pytest.raises(BackendError, match=r"^a reader failed at tile \d+: MemoryError: no room for a tile; read with"):
         mapped(ortho, tmp_path / "out")
 
@@ -325,7 +331,7 @@ sys.path.insert(0, sys.argv[1])
 from tests.engine.rasters.formula import FormulaEngine, aerial_manifest
 from uperfuse.engine.rasters import Scene, Source, predict_raster, readers
 
-readers._PROGRAM = '''
+stuck = '''
 import os, sys, time
 sys.path[:] = {path!r}
 from uperfuse.engine.rasters.reader import SceneReader
@@ -335,7 +341,8 @@ def read(reader, place):
     time.sleep(600)
 SceneReader.read = read
 main()
-'''
+'''.format(path=sys.path)
+readers.python_command = lambda _: [sys.executable, "-c", stuck]
 scene = Scene(inputs={"AERIAL_RGBI": Source(path=Path(sys.argv[2]))})
 predict_raster(FormulaEngine(aerial_manifest()), scene, sys.argv[3], readers=2)
 """

@@ -51,11 +51,12 @@ class Asked:
     def __init__(self) -> None:
         self.plan: Any = SimpleNamespace(path=Path("a.plan"), hash="ab" * 32, manifest=manifest_of_three())
         self.measured: list[int] = []
+        self.killed: set[int] = set()
 
-    def footprint(self, plan: Path, plan_hash: str, *, tile_px: int, precision: str, threads: int | None) -> int:
+    def footprint(self, plan: Path, plan_hash: str, *, tile_px: int, precision: str, threads: int | None) -> int | None:
         assert (plan, plan_hash, precision, threads) == (Path("a.plan"), "ab" * 32, "bf16", 3)
         self.measured.append(tile_px)
-        return NEEDS[tile_px]
+        return NEEDS[tile_px] if tile_px not in self.killed else None
 
     def choose(self, scene: Scene, options: MapOptions, **asked: Any) -> TileChoice:
         return choose_tile(self.plan, scene, options, precision="bf16", threads=3, footprint=self.footprint, **asked)
@@ -90,6 +91,30 @@ def test_what_does_not_fit_is_passed_over(scene: Scene) -> None:
     assert (choice.tile_px, asked.measured) == (LARGE, [HUGE, LARGE])
     assert "256 px would take 4." in choice.why
     assert choice.options.halo_px == 16
+
+
+def test_what_runs_out_of_memory_is_passed_over_too(scene: Scene) -> None:
+    asked = Asked()
+    asked.killed = {HUGE}
+    choice = asked.choose(scene, MapOptions(halo_px=16, memory_bytes=10**12))
+    assert (choice.tile_px, asked.measured) == (LARGE, [HUGE, LARGE])
+    assert "256 px would take more than there is" in choice.why
+    asked.killed = set(WORK)
+    with pytest.raises(RasterError, match="take more than there is of memory"):
+        asked.choose(scene, MapOptions(halo_px=16, memory_bytes=10**12))
+
+
+def test_eight_bits_are_of_the_plans_own_side(scene: Scene) -> None:
+    asked = Asked()
+    asked.plan.manifest = asked.plan.manifest.model_copy(update={"quantised": object()})
+    choice = choose_tile(asked.plan, scene, MapOptions(), precision="auto", footprint=asked.footprint)
+    assert (choice, asked.measured) == (TileChoice(OWN, MapOptions(), ""), [])
+
+
+def test_a_side_that_the_plan_does_not_have_is_left_to_loading(scene: Scene) -> None:
+    asked = Asked()
+    for options in (MapOptions(), MapOptions(memory_bytes=10**9)):
+        assert asked.choose(scene, options, tile_px=80) == TileChoice(80, options, "")
 
 
 def test_where_nothing_fits_it_is_said_what_would(scene: Scene) -> None:
@@ -167,8 +192,20 @@ def test_memory_is_measured_once_and_is_that_of_one_tile(plans: Any, cache: Path
         assert resident_bytes(path, plan.hash, **asked) == 123
         kept.write_text("spoilt")
         assert resident_bytes(path, plan.hash, **asked) == pytest.approx(found, rel=0.2)
-        with pytest.raises(BackendError, match=r"one tile of 77 px was not mapped .*has no tiles of 77 px"):
+        with pytest.raises(BackendError, match=r"a tile of 77 px cannot be measured: .*has no tiles of 77 px"):
             resident_bytes(path, plan.hash, **{**asked, "tile_px": 77})
+
+
+def test_without_a_home_memory_is_measured_each_time(plans: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("uperfuse.engine.footprint.cache_root", lost)
+    path = plans("aerial")[0]
+    with Plan.open(path) as plan:
+        found = resident_bytes(path, plan.hash, tile_px=plan.manifest.base_px, precision="float32", threads=1)
+    assert found is not None
+    assert found > 50 * 10**6
 
 
 def test_a_run_stays_within_its_budget(plans: Any, tmp_path: Path, cache: Path) -> None:
@@ -181,6 +218,7 @@ def test_a_run_stays_within_its_budget(plans: Any, tmp_path: Path, cache: Path) 
     with Plan.open(path) as plan:
         network = resident_bytes(path, plan.hash, tile_px=plan.manifest.base_px, precision="float32", threads=1)
         manifest = plan.manifest
+    assert network is not None
     budget = network + 220 * 10**6
     assert work_bytes(manifest, MapOptions(memory_bytes=budget), batch=1) < 220 * 10**6
     program = (
