@@ -168,7 +168,7 @@ SURFACE = {
     "kernels/temporal_aggregate": {"temporal_aggregate"},
     "kernels/temporal_attention": {"AttentionWeights", "temporal_attention"},
     "kernels/window_attention": {"admits", "window_attention"},
-    "trainer": {"checkpoint", "data", "export", "fit", "losses", "network", "scores"},
+    "trainer": {"checkpoint", "data", "description", "export", "fit", "losses", "network", "scores"},
     "trainer/data": {
         "Augmentation",
         "Batch",
@@ -194,6 +194,19 @@ SURFACE = {
         "read_sample",
         "simulate_data_set",
         "turn",
+    },
+    "trainer/description": {
+        "DescribedNetwork",
+        "ExportConfig",
+        "ModalityConfig",
+        "TaskConfig",
+        "describe_modality",
+        "describe_network",
+        "describe_task",
+        "each_once",
+        "label_side",
+        "tile_sides",
+        "uneven_tiles",
     },
     "trainer/export": {
         "ExportConfig",

@@ -1,3 +1,3 @@
 """The network in PyTorch, its checkpoints, its training with data, losses and scores, and the way to a plan."""
 
-__all__ = ["checkpoint", "data", "export", "fit", "losses", "network", "scores"]
+__all__ = ["checkpoint", "data", "description", "export", "fit", "losses", "network", "scores"]

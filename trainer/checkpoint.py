@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..engine.errors import CheckpointError
+from .description import ExportConfig
 from .network import NetworkSpec, UPerFuse
 from .network.reading import read_spec
 
@@ -22,14 +24,23 @@ PREFIX = "model."
 """Every key of a published checkpoint begins with it."""
 
 _IGNORED = "criterion."
+_SAID = "uperfuse"
+"""Key of a file's metadata under which it says what its keys and shapes cannot tell."""
 
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A network with its weights, in inference mode, and a line for whatever was not taken as it stands."""
+    """What a file holds.
+
+    Attributes:
+        network: with its weights, in inference mode.
+        notes: a line for whatever was not taken as it stands.
+        said: what the file says of bands, statistics, tiles and classes; nothing in published ones.
+    """
 
     network: UPerFuse
     notes: tuple[str, ...]
+    said: ExportConfig = ExportConfig()
 
 
 def load_checkpoint(path: str | Path, *, tile_px: Mapping[str, int] | None = None) -> LoadedCheckpoint:
@@ -39,13 +50,15 @@ def load_checkpoint(path: str | Path, *, tile_px: Mapping[str, int] | None = Non
 
     Args:
         path: the file.
-        tile_px: image modality -> tile side in pixels; FLAIR-HUB's where left out.
+        tile_px: image modality -> tile side in pixels; what the file says, or FLAIR-HUB's, where left out.
 
     Raises:
         CheckpointError: the file cannot be read, or a key is missing, extra, wrongly shaped or not finite; each of
             them is listed.
     """
-    weights, notes = _read(Path(path))
+    weights, notes, said = _read(Path(path))
+    if tile_px is None:
+        tile_px = {name: words.tile_px for name, words in said.modalities.items() if words.tile_px is not None}
     shapes = {key: tuple(value.shape) for key, value in weights.items()}
     spec = read_spec(shapes, tile_px=tile_px)
     faults = _faults(weights, expected=_blueprint(spec))
@@ -54,7 +67,7 @@ def load_checkpoint(path: str | Path, *, tile_px: Mapping[str, int] | None = Non
         raise CheckpointError(f"{path} does not fit the network it describes; mend {len(faults)} keys:\n  {listed}")
     network = UPerFuse(spec)
     network.load_state_dict(weights, strict=True)
-    return LoadedCheckpoint(network.eval(), notes)
+    return LoadedCheckpoint(network.eval(), notes, said)
 
 
 def _blueprint(spec: NetworkSpec) -> dict[str, Tensor]:
@@ -81,26 +94,34 @@ def _faults(weights: Mapping[str, Tensor], *, expected: Mapping[str, Tensor]) ->
     return faults
 
 
-def save_checkpoint(network: UPerFuse, path: str | Path) -> None:
+def save_checkpoint(network: UPerFuse, path: str | Path, *, said: ExportConfig | None = None) -> None:
     """Write a network's weights under the names of the published checkpoints, replacing the file when complete.
 
     Args:
         network: anything that `load_checkpoint` should return.
         path: a `.safetensors` file.
+        said: what keys and shapes cannot tell; an export of the file needs no other words then.
     """
     path = Path(path)
     weights = {PREFIX + key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     partial = path.with_name(f"{path.name}.partial")
-    save_file(weights, str(partial), metadata={"format": "pt"})
+    metadata = {"format": "pt"}
+    if said is not None:
+        metadata[_SAID] = said.model_dump_json(exclude_unset=True)
+    save_file(weights, str(partial), metadata=metadata)
     os.replace(partial, path)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Weights without prefix and without the loss, and what was done to them."""
+def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], ExportConfig]:
+    """Weights without prefix and without the loss, what was done to them, and what the file says of itself."""
     weights: dict[str, Tensor] = {}
+    said = ExportConfig()
     ignored, cast = [], []
     try:
         with safe_open(str(path), framework="pt") as file:
+            words = (file.metadata() or {}).get(_SAID)
+            if words is not None:
+                said = ExportConfig.model_validate_json(words)
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 name = key.removeprefix(PREFIX)
                 if name.startswith(_IGNORED):
@@ -113,9 +134,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
                     cast.append(key)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}); give a complete file") from error
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path} says things of itself that this version does not know ({error.error_count()} faults); "
+            "use the version that wrote it, or a newer one"
+        ) from error
     notes = []
     if ignored:
         notes.append(f"left out {len(ignored)} keys of the loss: {', '.join(ignored)}")
     if cast:
         notes.append(f"read {len(cast)} tensors as float32 that the file stores in another precision")
-    return weights, tuple(notes)
+    return weights, tuple(notes), said

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from uperfuse.engine.errors import CheckpointError
 from uperfuse.trainer.checkpoint import load_checkpoint, save_checkpoint
+from uperfuse.trainer.description import ExportConfig
 
 MODALITIES = ("AERIAL_RGBI", "SENTINEL2_TS")
 TILE_PX = {"AERIAL_RGBI": 64}
@@ -171,3 +172,26 @@ def test_mutated_weights_make_the_network_they_describe_or_a_checkpoint_error(da
         return
     got = {f"model.{key}": value.shape for key, value in loaded.network.state_dict().items()}
     assert got == {key: value.shape for key, value in mutated.items()}
+
+
+def test_a_file_says_what_its_shapes_cannot_tell(network, tmp_path):
+    path = tmp_path / "network.safetensors"
+    said = ExportConfig.model_validate(
+        {
+            "modalities": {
+                "AERIAL_RGBI": {"bands": ["R", "G", "B"], "tile_px": 64},
+                "SENTINEL2_TS": {"filter": None},
+            }
+        }
+    )
+    save_checkpoint(network, path, said=said)
+    loaded = load_checkpoint(path)
+    assert loaded.said == said
+    assert "filter" in loaded.said.modalities["SENTINEL2_TS"].model_fields_set
+    assert loaded.network.spec.images[0].tile_px == 64
+
+
+def test_words_of_a_version_to_come_are_refused(weights, tmp_path):
+    save_file(weights, str(tmp_path / "new.safetensors"), metadata={"uperfuse": '{"colours": 3}'})
+    with pytest.raises(CheckpointError, match="does not know"):
+        load_checkpoint(tmp_path / "new.safetensors")

@@ -23,15 +23,13 @@ from ...engine.plan.network import Accuracy, Check, Geometry, Provenance, Resize
 from ...engine.plan.plan import Plan, write_plan
 from ...engine.rasters import Scene
 from ..checkpoint import load_checkpoint
+from ..description import DescribedNetwork, ExportConfig, describe_network, each_once, tile_sides
 from ..network import UPerFuse
 from .check import MAX_RELATIVE_ERROR, MIN_ARGMAX_EQUAL, Sample, compare, real_samples, reference_logits
-from .config import ExportConfig
-from .describe import DescribedNetwork, describe_network
 from .graph import Graph, export_graph
 from .rewrite import rewritten
 from .segments import segments_of
 from .sharing import sharing_weights
-from .sizes import each_once, tile_sides
 
 __all__ = ["ExportReport", "export_checkpoint", "export_network"]
 
@@ -67,7 +65,8 @@ def export_checkpoint(
     Args:
         checkpoint: weights as `.safetensors`, with the names of the published ones.
         out: the plan to write.
-        config: what keys and shapes cannot tell, as YAML or as an object; published names need none.
+        config: what keys and shapes cannot tell, as YAML or as an object; None: what the file says of itself.
+            Published names need none.
         tile_px: side of a tile in pixels of the first modality; other sensors follow. None: as trained. Several: the
             plan takes tiles of each, the first being its own.
         name: name of the network; None takes the file's.
@@ -83,10 +82,11 @@ def export_checkpoint(
         raise CheckpointError(f"{out} exists; choose another name or allow it to be overwritten (--overwrite)")
     if out.is_dir():
         raise CheckpointError(f"{out} is a folder; choose the name of a file")
-    said = config if isinstance(config, ExportConfig) else ExportConfig.read(config)
+    told = None if config is None else config if isinstance(config, ExportConfig) else ExportConfig.read(config)
+    sizes = None if told is None else {m: words.tile_px for m, words in told.modalities.items() if words.tile_px}
+    loaded = load_checkpoint(checkpoint, tile_px=sizes)
+    said = loaded.said if told is None else told
     network_name = name or said.name or checkpoint.stem
-    sizes = {modality: words.tile_px for modality, words in said.modalities.items() if words.tile_px is not None}
-    loaded = load_checkpoint(checkpoint, tile_px=sizes or None)
     for line in loaded.notes:
         say(line)
     provenance = Provenance(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ...engine.flairhub import MODALITIES, TASKS
 from ...engine.plan.network import Modality
-from ..export import ExportConfig
-from ..export.describe import describe_modality
+from ..description import ExportConfig, describe_modality
 from ..network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec
 
 __all__ = ["CONFIG", "NAME", "small_modalities", "small_network"]

@@ -20,8 +20,8 @@ from uperfuse.engine.flairhub import MODALITIES
 from uperfuse.engine.plan.network import Provenance
 from uperfuse.engine.rasters import Scene
 from uperfuse.engine.simulation import simulate, write_scene
+from uperfuse.trainer.description import describe_modality, describe_task
 from uperfuse.trainer.export import ExportConfig, export, export_checkpoint, export_network, reference_logits
-from uperfuse.trainer.export.describe import describe_modality, describe_task
 from uperfuse.trainer.network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec, UPerFuse
 
 RGB = ExportConfig.model_validate({"modalities": {"AERIAL_RGBI": {"bands": ["R", "G", "B"]}}})

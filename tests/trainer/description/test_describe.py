@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from uperfuse.engine import CheckpointError
-from uperfuse.trainer.export import ExportConfig, export_network
-from uperfuse.trainer.export.describe import describe_network
-from uperfuse.trainer.export.sizes import label_side, tile_sides, uneven_tiles
+from uperfuse.trainer.description import ExportConfig, describe_network, label_side, tile_sides, uneven_tiles
+from uperfuse.trainer.export import export_network
 from uperfuse.trainer.network import NetworkSpec
 
 CHANNELS = {
