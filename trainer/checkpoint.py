@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ class LoadedCheckpoint:
 
     network: UPerFuse
     notes: tuple[str, ...]
-    said: ExportConfig = ExportConfig()
+    said: ExportConfig = field(default_factory=ExportConfig)
 
 
 def load_checkpoint(path: str | Path, *, tile_px: Mapping[str, int] | None = None) -> LoadedCheckpoint:
