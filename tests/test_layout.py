@@ -31,11 +31,12 @@ ARROWS = {
 PACKAGES = ("engine", "kernels", "trainer")
 NATIVE_USERS = {"engine", "benchmarks", "tests"}
 
-# `uperfuse export` and `uperfuse data` reach for the trainer, and `uperfuse build` for kernels that a plan lacks, by
+# `uperfuse export`, `data` and `evaluate` reach for the trainer, and `uperfuse build` for kernels that a plan lacks, by
 # name and when it is called: the runtime installs without both.
 EXCEPTIONS = [
     ("engine/cli/export.py", "uperfuse.trainer.export"),
     ("engine/cli/data.py", "uperfuse.trainer.data"),
+    ("engine/cli/evaluate.py", "uperfuse.trainer.evaluation"),
     ("engine/builder/kernels.py", "uperfuse.kernels.build"),
 ]
 
@@ -168,7 +169,7 @@ SURFACE = {
     "kernels/temporal_aggregate": {"temporal_aggregate"},
     "kernels/temporal_attention": {"AttentionWeights", "temporal_attention"},
     "kernels/window_attention": {"admits", "window_attention"},
-    "trainer": {"checkpoint", "data", "description", "export", "fit", "losses", "network", "scores"},
+    "trainer": {"checkpoint", "data", "description", "evaluation", "export", "fit", "losses", "network", "scores"},
     "trainer/data": {
         "Augmentation",
         "Batch",
@@ -207,6 +208,22 @@ SURFACE = {
         "label_side",
         "tile_sides",
         "uneven_tiles",
+    },
+    "trainer/evaluation": {
+        "DataSet",
+        "Evaluation",
+        "Example",
+        "GroupScores",
+        "ReportTable",
+        "Tally",
+        "TaskEvaluation",
+        "check_report_path",
+        "evaluate",
+        "report_tables",
+        "to_html",
+        "to_json",
+        "to_markdown",
+        "write_report",
     },
     "trainer/export": {
         "ExportConfig",

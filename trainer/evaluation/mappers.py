@@ -1,0 +1,119 @@
+"""What maps patches: weights in PyTorch, or a plan on a back end, behind one door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engine.errors import CheckpointError
+from ...engine.flairhub import MODALITIES
+from ...engine.plan.network import Modality, Task
+from ..data import Sample
+from .cost import Cost
+
+__all__ = ["Labels", "Mapper", "keep", "open_mapper"]
+
+Labels = Mapping[str, NDArray[np.uint8]]
+"""Task -> mapped classes [B, Y, X]; 255 where the base image is void."""
+
+
+class Mapper(Protocol):
+    """Maps patches."""
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+
+    @property
+    def kind(self) -> str:
+        """What it was loaded from, "checkpoint" or "plan"."""
+
+    @property
+    def modalities(self) -> Mapping[str, Modality]:
+        """What it takes."""
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """What it makes."""
+
+    @property
+    def cost(self) -> Cost:
+        """Weights and operations."""
+
+    @property
+    def runs(self) -> str:
+        """Where it runs and in which precision, in words."""
+
+    def map(self, samples: Sequence[Sample]) -> Labels:
+        """Map some patches, from which `choose` has chosen."""
+
+    def close(self) -> None:
+        """Give memory and devices back."""
+
+
+def open_mapper(model: Path, *, config: Path | None, device: str, precision: str, say: Callable[[str], None]) -> Mapper:
+    """Load a checkpoint or a plan.
+
+    Args:
+        model: a `.safetensors` file or a plan.
+        config: what a checkpoint does not say of itself, as for an export.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: of a plan, as `Engine.load` takes it; weights in PyTorch run in float32.
+        say: where lines go that the user should read.
+
+    Raises:
+        CheckpointError: the file is neither, or does not make a network.
+        PlanError: the plan breaks a rule of the format.
+        BackendError: the device or the precision cannot serve.
+    """
+    from .plan_mapper import PlanMapper
+    from .weights_mapper import WeightsMapper
+
+    if model.is_dir():
+        raise CheckpointError(f"{model} is a folder; give a .safetensors file or a plan")
+    kind = _kind(model)
+    if kind == "plan":
+        if config is not None:
+            raise CheckpointError(f"{model} is a plan, which says everything of itself; leave --config out")
+        return PlanMapper.open(model, device=device, precision=precision)
+    return WeightsMapper.open(model, config=config, device=device, say=say)
+
+
+def keep(
+    modalities: Mapping[str, Modality], *, absent: Collection[str], name: str, say: Callable[[str], None]
+) -> dict[str, Modality]:
+    """Modalities of a network that remain when some are left out.
+
+    Raises:
+        CheckpointError: there is no such modality, the network cannot do without it, or nothing would remain.
+    """
+    may = [each.name for each in modalities.values() if each.may_be_absent]
+    for lost in absent:
+        if lost not in MODALITIES:
+            raise CheckpointError(f"there is no modality {lost}, expected some of {', '.join(MODALITIES)} to leave out")
+        if lost not in modalities:
+            say(f"{name} does not take {lost}, so nothing of it is left out")
+        elif lost not in may:
+            advice = f"leave out some of {', '.join(may)}" if may else "it needs all of its modalities"
+            raise CheckpointError(f"{name} never learnt to do without {lost}; {advice}")
+    kept = {key: modality for key, modality in modalities.items() if key not in absent}
+    if not kept:
+        raise CheckpointError(f"all modalities of {name} are left out ({', '.join(modalities)}); keep at least one")
+    return kept
+
+
+def _kind(model: Path) -> str:
+    """By the first bytes: a plan is a ZIP archive, a checkpoint begins with the length of its header in JSON."""
+    with model.open("rb") as file:
+        head = file.read(9)
+    if head[:2] == b"PK":
+        return "plan"
+    if len(head) == 9 and head[8:9] == b"{":
+        return "checkpoint"
+    raise CheckpointError(
+        f"{model} is neither a checkpoint (.safetensors) nor a plan; give one that training or `uperfuse export` wrote"
+    )
