@@ -1,3 +1,14 @@
 """The network in PyTorch, its checkpoints, its training with data, losses and scores, and the way to a plan."""
 
-__all__ = ["checkpoint", "data", "description", "export", "fit", "losses", "network", "scores"]
+__all__ = [
+    "checkpoint",
+    "data",
+    "description",
+    "evaluation",
+    "export",
+    "fit",
+    "losses",
+    "network",
+    "scores",
+    "training",
+]

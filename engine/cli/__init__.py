@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ..errors import UPerFuseError
-from . import benchmark, build, data, demo, doctor, evaluate, export, inspect, keys, predict, sign
+from . import benchmark, build, data, demo, doctor, evaluate, export, inspect, keys, predict, sign, train
 
 __all__ = ["main"]
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Land-cover and crop maps from aerial images, elevation and satellite series.",
 )
-for command in (predict, export, build, inspect, doctor, benchmark, evaluate, sign, keys, data, demo):
+for command in (predict, export, build, inspect, doctor, benchmark, evaluate, sign, keys, data, train, demo):
     command.register(app)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.flairhub import TASKS
 from ...engine.simulation import MASK
 from .dates import Dates, DateTable, dates_file, read_rows
 from .errors import DataSetError
+from .labels import FLAIRHUB_LABELS, LabelRule
 from .layout import PRODUCTS, PatchId
 from .reading import read_label, read_pixels
 from .splits import Patch, Split, find_split_files, in_two_splits, read_split
@@ -93,6 +93,7 @@ def check(
     root: Path | str,
     *,
     splits: Mapping[str, Path] | None = None,
+    tasks: Mapping[str, LabelRule] = FLAIRHUB_LABELS,
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:
@@ -101,6 +102,7 @@ def check(
     Args:
         root: folder that holds `D..._AERIAL_RGBI` and the others.
         splits: "train", "valid" or "test" -> split file; those in the root and right below it where left out.
+        tasks: labels to read.
         workers: processes that read rasters.
         progress: told the number of patches that are read, and of all, after each.
 
@@ -116,9 +118,9 @@ def check(
     read = [split for name, file in files.items() if (split := _split(name, file, defects)) is not None]
     defects += in_two_splits(read)
     dates = _all_dates(root, read, defects)
-    tally = _Tally()
+    tally = _Tally(tasks)
     patches = sum(len(split.patches) for split in read)
-    for number, (name, patch, found) in enumerate(_rasters(root, read, dates, workers), start=1):
+    for number, (name, patch, found) in enumerate(_rasters(root, read, dates, tasks, workers), start=1):
         defects += found.defects
         tally.add(name, patch, found)
         progress(number, patches)
@@ -181,12 +183,16 @@ def _series_dates(root: Path, series: str, patches: list[PatchId], defects: list
 
 
 def _rasters(
-    root: Path, splits: list[Split], dates: dict[str, dict[PatchId, Dates]], workers: int
+    root: Path,
+    splits: list[Split],
+    dates: dict[str, dict[PatchId, Dates]],
+    tasks: Mapping[str, LabelRule],
+    workers: int,
 ) -> Iterator[tuple[str, Patch, _Found]]:
     names = [split.name for split in splits for _ in split.patches]
     patches = [patch for split in splits for patch in split.patches]
     when = [{series: by_patch.get(patch.id) for series, by_patch in dates.items()} for patch in patches]
-    read = partial(_read_patch, root)
+    read = partial(_read_patch, root, tasks)
     if workers == 1:
         yield from zip(names, patches, map(read, patches, when), strict=True)
         return
@@ -194,7 +200,7 @@ def _rasters(
         yield from zip(names, patches, pool.map(read, patches, when, chunksize=_CHUNK), strict=True)
 
 
-def _read_patch(root: Path, patch: Patch, dates: dict[str, Dates | None]) -> _Found:
+def _read_patch(root: Path, tasks: Mapping[str, LabelRule], patch: Patch, dates: dict[str, Dates | None]) -> _Found:
     found = _Found([], {})
     for product, file in patch.files.items():
         series = PRODUCTS[product].series
@@ -202,18 +208,19 @@ def _read_patch(root: Path, patch: Patch, dates: dict[str, Dates | None]) -> _Fo
         if series is not None and when is None and (root / file).is_file():
             continue  # its dates are a defect already, and say how many bands it should have
         try:
-            if product in TASKS:
-                label = read_label(root / file, product)
-                counts = np.bincount(label.ravel(), minlength=len(TASKS[product]))
-                found.classes[product] = counts[: len(TASKS[product])]
-            else:
+            rules = {task: rule for task, rule in tasks.items() if rule.product == product}
+            for task, rule in rules.items():
+                counts = np.bincount(read_label(root / file, rule).ravel(), minlength=len(rule.classes))
+                found.classes[task] = counts[: len(rule.classes)]
+            if not rules:
                 read_pixels(root / file, product, dates=when)
         except DataSetError as error:
             found.defects.append(str(error))
     if PRODUCTS[MASK].series in patch.folders and MASK not in patch.folders:
         found.defects.append(f"{patch.id} has {PRODUCTS[MASK].series} without {MASK}; add the masks")
-    if not any(task in patch.folders for task in TASKS):
-        found.defects.append(f"{patch.id} has no label of {' or '.join(TASKS)}; leave it out of the split file")
+    if not any(rule.product in patch.folders for rule in tasks.values()):
+        labels = " or ".join(rule.product for rule in tasks.values())
+        found.defects.append(f"{patch.id} has no label of {labels}; leave it out of the split file")
     return found
 
 
@@ -221,6 +228,7 @@ def _read_patch(root: Path, patch: Patch, dates: dict[str, Dates | None]) -> _Fo
 class _Tally:
     """Counts that grow patch by patch."""
 
+    tasks: Mapping[str, LabelRule]
     patches: Counter[tuple[str, str]] = field(default_factory=Counter)
     products: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     pixels: Counter[tuple[str, int, str]] = field(default_factory=Counter)
@@ -247,10 +255,10 @@ class _Tally:
         return tuple(
             ClassCount(
                 task,
-                entry.name,
+                name,
                 {split: self.pixels[task, value, split] for split in splits},
                 {split: len(self.places.get((task, value, split), ())) for split in splits},
             )
-            for task, entries in TASKS.items()
-            for value, entry in enumerate(entries)
+            for task, rule in self.tasks.items()
+            for value, name in enumerate(rule.classes)
         )

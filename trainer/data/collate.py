@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...engine.plan.network import Modality
 from .dates import Dates
 from .layout import PatchId
-from .prepare import Prepared
+from .prepare import Prepared, PreparedSeries
 from .sample import UNLABELLED
 
 __all__ = ["Batch", "collate"]
@@ -32,6 +33,7 @@ class Batch:
         labels: task -> classes, uint8 [B, Y, X]; 255 where not known and for a patch without this label. A task that
             no patch has a label of is left out.
         dates: series -> datetime64[D] [T] of each patch, without padding.
+        teacher: the same patches as another network takes them, that teaches this one.
     """
 
     patches: tuple[PatchId, ...]
@@ -41,6 +43,7 @@ class Batch:
     present: dict[str, Tensor]
     labels: dict[str, Tensor]
     dates: dict[str, tuple[Dates, ...]]
+    teacher: Batch | None = None
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -48,6 +51,12 @@ class Batch:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The same on another device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def first(self, count: int) -> Batch:
+        """The first patches of it; `present` then says of modalities that none of them has, too."""
+        cut = self._each(lambda tensor: tensor[:count])
+        dates = {name: entries[:count] for name, entries in self.dates.items()}
+        return replace(cut, patches=self.patches[:count], dates=dates)
 
     def pin_memory(self) -> Batch:
         """The same in memory from which a GPU can copy by itself."""
@@ -64,17 +73,24 @@ class Batch:
             masks=changed(self.masks),
             present=changed(self.present),
             labels=changed(self.labels),
+            teacher=None if self.teacher is None else self.teacher._each(change),
         )
 
 
-def collate(prepared: Sequence[Prepared]) -> Batch:
+def collate(prepared: Sequence[Prepared], *, complete: Mapping[str, Modality] | None = None) -> Batch:
     """Stack some patches.
 
     Every series is padded with zeros to the longest of the batch, at least to one date; masks say what is real.
 
     Args:
         prepared: B patches; they may differ in modalities, labels and numbers of dates.
+        complete: modalities that are never left out of a batch: zeros stand for one that no patch has. Processes that
+            train together need it, for each must run the layers that the others run.
     """
+    if complete is not None:
+        blank = _blank(prepared, complete)
+        batch = collate([*prepared, blank])
+        return batch.first(len(prepared))
     inputs: dict[str, Tensor] = {}
     days: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
@@ -97,7 +113,28 @@ def collate(prepared: Sequence[Prepared]) -> Batch:
         task: _stack_labels([each.labels.get(task) for each in prepared])
         for task in _names([each.labels for each in prepared])
     }
-    return Batch(tuple(each.patch for each in prepared), inputs, days, masks, present, labels, dates)
+    taught = [each.teacher for each in prepared if each.teacher is not None]
+    teacher = collate(taught) if taught else None
+    return Batch(tuple(each.patch for each in prepared), inputs, days, masks, present, labels, dates, teacher)
+
+
+def _blank(prepared: Sequence[Prepared], modalities: Mapping[str, Modality]) -> Prepared:
+    """A patch of zeros that has all modalities, of the size that others have, and no labels."""
+    some = prepared[0]
+    name, held = next(iter([*some.images.items(), *((name, one.pixels) for name, one in some.series.items())]))
+    scale = held.shape[-1] / modalities[name].tile_px
+    images: dict[str, NDArray[np.float32]] = {}
+    series: dict[str, PreparedSeries] = {}
+    for modality in modalities.values():
+        side = round(scale * modality.tile_px)
+        zeros = np.zeros((len(modality.channels), side, side), np.float32)
+        if modality.kind == "image":
+            images[modality.name] = zeros
+        else:
+            series[modality.name] = PreparedSeries(
+                zeros[None][:0], np.zeros(0, np.float32), np.zeros(0, "datetime64[D]")
+            )
+    return Prepared(some.patch, images, series, {})
 
 
 def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:

@@ -2,128 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from ...engine.flairhub import TASKS
 from ...engine.plan.network import Modality
+from .absence import draw_absent
 from .augment import Augmentation
 from .choose import choose
 from .collate import Batch, collate
 from .data_set import DataSet
+from .draws import Draw, Draws
 from .errors import DataSetError
+from .labels import FLAIRHUB_LABELS, LabelRule
 from .prepare import Prepared, prepare_sample
 from .reading import read_sample
+from .splits import Patch
 
 if TYPE_CHECKING:
     PreparedDataset = Dataset[Prepared]
 else:
     PreparedDataset = Dataset
 
-__all__ = ["PatchDataset", "make_loader"]
+__all__ = ["PatchDataset", "PreparedDataset", "make_loader"]
 
 
 class PatchDataset(PreparedDataset):
-    """The patches of one split: read, chosen from, augmented and prepared when they are asked for.
+    """Patches of a data set: read, chosen from, augmented and prepared when they are asked for.
 
-    What comes out depends on the seed, the epoch and the patch alone, not on workers or order.
+    What a draw gives depends on the seed, its number and its patch alone, not on workers or order.
 
     Args:
         data_set: where they lie.
-        split: "train", "valid" or "test".
+        patches: which; see `DataSet.split`.
         modalities: what the network takes, as its plan says it.
-        tasks: labels to read; all where left out.
-        augmentation: None gives what inference would see.
-        seed: of the augmentation.
+        tasks: task -> its labels.
+        augmentation: of draws; None gives what inference would see.
+        absence: modality -> probability with which a draw is left without it.
+        teacher: what another network takes, that teaches this one; None if there is none.
+        seed: of all chance.
 
     Raises:
-        DataSetError: no such split, a patch without label of any task, or of a modality that the network needs.
+        DataSetError: a patch without label of any task, or of a modality that a network needs; or the networks choose
+            acquisitions differently.
     """
 
     def __init__(
         self,
         data_set: DataSet,
-        split: str,
+        patches: tuple[Patch, ...],
         *,
         modalities: Mapping[str, Modality],
-        tasks: tuple[str, ...] = tuple(TASKS),
+        tasks: Mapping[str, LabelRule] = FLAIRHUB_LABELS,
         augmentation: Augmentation | None = None,
+        absence: Mapping[str, float] | None = None,
+        teacher: Mapping[str, Modality] | None = None,
         seed: int = 0,
     ) -> None:
-        self.patches = data_set.split(split).patches
-        for patch in self.patches:
-            lacking = [name for name, m in modalities.items() if not m.may_be_absent and name not in patch.folders]
-            if not any(task in patch.folders for task in tasks):
-                lacking.append(f"labels of {' or '.join(tasks)}")
-            if lacking:
-                raise DataSetError(
-                    f"{patch.id} of the split {split} lacks {', '.join(lacking)}; leave it out of the split file"
-                )
-        self._root = data_set.root
-        ids = [patch.id for patch in self.patches]
-        self._dates = {name: table.only(ids) for name, table in data_set.dates.items() if name in modalities}
+        self.patches = patches
         self._modalities = dict(modalities)
-        self._tasks = tasks
+        self._teacher = None if teacher is None else dict(teacher)
+        self._read = _together(self._modalities, self._teacher or {})
+        products = {rule.product for rule in tasks.values()}
+        for patch in patches:
+            lacking = [name for name, m in self._read.items() if not m.may_be_absent and name not in patch.folders]
+            if not products & patch.folders.keys():
+                lacking.append(f"labels of {' or '.join(sorted(products))}")
+            if lacking:
+                raise DataSetError(f"{patch.id} lacks {', '.join(lacking)}; leave it out of the split file")
+        self._root = data_set.root
+        ids = [patch.id for patch in patches]
+        self._dates = {name: table.only(ids) for name, table in data_set.dates.items() if name in self._read}
+        self._tasks = dict(tasks)
         self._augmentation = augmentation
+        self._absence = dict(absence or {})
         self._seed = seed
-        # workers outlive an epoch and see its number here
-        self._epoch = torch.zeros((), dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.patches)
 
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch that is drawn for."""
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other augmentations, and another order, from now on; the same number draws the same."""
-        self._epoch.fill_(epoch)
-
-    def __getitem__(self, index: int) -> Prepared:
-        """One patch.
+    def __getitem__(self, item: int | Draw) -> Prepared:
+        """One patch: augmented where a draw asks for it, as inference sees it where an index does.
 
         Raises:
             DataSetError: its files are missing or broken.
         """
-        sample = read_sample(
-            self._root, self.patches[index], dates=self._dates, modalities=self._modalities, tasks=self._tasks
-        )
-        sample = choose(sample, self._modalities)
-        if self._augmentation is not None:
-            rng = np.random.default_rng([self._seed, self.epoch, index])
+        drawn = isinstance(item, Draw)
+        patch = self.patches[item.index if isinstance(item, Draw) else item]
+        rng = np.random.default_rng([self._seed, item.number if isinstance(item, Draw) else 0])
+        held = [name for name in self._modalities if name in patch.folders]
+        absent = draw_absent(held, self._absence, rng) if drawn else frozenset()
+        # a teacher sees everything, whatever its student has to do without
+        wanted = [name for name in self._read if name not in absent or name in (self._teacher or {})]
+        sample = read_sample(self._root, patch, dates=self._dates, modalities=wanted, tasks=self._tasks)
+        sample = choose(sample, {name: m for name, m in self._read.items() if name in wanted})
+        if drawn and self._augmentation is not None:
             sample = self._augmentation(sample, rng)
-        return prepare_sample(sample, self._modalities)
+        seen = sample.of(name for name in self._modalities if name not in absent)
+        teacher = None if self._teacher is None else prepare_sample(sample.of(self._teacher), self._teacher)
+        return prepare_sample(seen, self._modalities, teacher=teacher)
 
 
 def make_loader(
-    patches: PatchDataset, *, batch: int, workers: int = 0, shuffle: bool = False, seed: int = 0, pin: bool = False
+    patches: PreparedDataset,
+    *,
+    batch: int,
+    workers: int = 0,
+    draws: Draws | None = None,
+    items: range | None = None,
+    complete: Mapping[str, Modality] | None = None,
+    pin: bool = False,
 ) -> DataLoader[Batch]:
-    """Batches of patches.
-
-    Order and augmentation depend on seeds and the epoch alone, so that a training that is taken up again goes on alike.
+    """Batches of prepared patches.
 
     Args:
-        patches: what to load.
+        patches: what to load, by index or by draw.
         batch: patches in each; the last may have fewer.
         workers: processes that read and prepare, which are spawned and live as long as the loader; 0 reads in this
             one.
-        shuffle: whether each epoch (`patches.set_epoch`) has an order of its own, drawn from `seed`.
-        seed: of the order.
+        draws: what to load in which order; None loads items by their index, without augmentation.
+        items: of those only some, for a process that shares them with others; None loads all.
+        complete: modalities that are never left out of a batch; see `collate`.
         pin: whether batches go to memory from which a GPU can copy by itself.
     """
     made: DataLoader[Batch] = DataLoader(
-        patches,  # type: ignore[arg-type]
+        patches,  # type: ignore[arg-type] # torch's loader takes the type of items for the type of batches
         batch_size=batch,
-        sampler=_Order(patches, seed) if shuffle else None,
+        sampler=draws if draws is not None else items,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, complete=complete),
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=workers > 0,
         pin_memory=pin,
@@ -132,19 +143,17 @@ def make_loader(
     return made
 
 
-class _Order(Sampler[int]):
-    """An order of all patches for each epoch."""
-
-    def __init__(self, patches: PatchDataset, seed: int) -> None:
-        self._patches = patches
-        self._seed = seed
-
-    def __len__(self) -> int:
-        return len(self._patches)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self._seed, self._patches.epoch])
-        return iter(rng.permutation(len(self._patches)).tolist())
+def _together(student: Mapping[str, Modality], teacher: Mapping[str, Modality]) -> dict[str, Modality]:
+    """What has to be read for two networks, neither of which may see acquisitions that the other does not."""
+    both = {**teacher, **student}
+    for name in student.keys() & teacher.keys():
+        if student[name].filter != teacher[name].filter:
+            raise DataSetError(
+                f"{name} is filtered differently for a network and its teacher; give both the same filter"
+            )
+        needed = not (student[name].may_be_absent and teacher[name].may_be_absent)
+        both[name] = student[name].model_copy(update={"may_be_absent": not needed})
+    return both
 
 
 def _one_thread(_worker: int) -> None:

@@ -50,20 +50,23 @@ class Prepared:
         images: modality -> float32 [C, Y, X], 0 where void.
         series: modality -> acquisitions; there may be none.
         labels: task -> classes [Y, X] uint8, 255 where not known.
+        teacher: the same patch as another network takes it, that teaches this one.
     """
 
     patch: PatchId
     images: Mapping[str, Floats]
     series: Mapping[str, PreparedSeries]
     labels: Mapping[str, NDArray[np.uint8]]
+    teacher: Prepared | None = None
 
 
-def prepare_sample(sample: Sample, modalities: Mapping[str, Modality]) -> Prepared:
+def prepare_sample(sample: Sample, modalities: Mapping[str, Modality], *, teacher: Prepared | None = None) -> Prepared:
     """Prepare every modality of a sample.
 
     Args:
         sample: chosen from by `choose`, and augmented or not.
         modalities: what the network takes, as its plan says it.
+        teacher: the same sample, prepared for a teacher.
 
     Raises:
         DataSetError: names the patch that has numbers that are none.
@@ -73,7 +76,7 @@ def prepare_sample(sample: Sample, modalities: Mapping[str, Modality]) -> Prepar
         series = {name: _series(series, modalities[name]) for name, series in sample.series.items()}
     except TileError as error:
         raise DataSetError(f"{sample.patch}: {error}") from None
-    return Prepared(sample.patch, images, series, sample.labels)
+    return Prepared(sample.patch, images, series, sample.labels, teacher)
 
 
 def _image(pixels: Pixels, modality: Modality) -> Floats:

@@ -10,12 +10,13 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from ...engine.flairhub import MODALITIES, TASKS
+from ...engine.flairhub import MODALITIES
 from ...engine.rasters.digital_numbers import cast, missing_pixels
 from ...engine.rasters.source import Pixels
 from ...engine.simulation import MASK
 from .dates import Dates, DateTable
 from .errors import DataSetError
+from .labels import FLAIRHUB_LABELS, LabelRule
 from .layout import PRODUCTS
 from .rasters import read_raster
 from .sample import UNLABELLED, Sample, Series
@@ -30,7 +31,7 @@ def read_sample(
     *,
     dates: Mapping[str, DateTable],
     modalities: Iterable[str] = tuple(MODALITIES),
-    tasks: Iterable[str] = tuple(TASKS),
+    tasks: Mapping[str, LabelRule] = FLAIRHUB_LABELS,
 ) -> Sample:
     """Read rasters of one patch.
 
@@ -39,7 +40,7 @@ def read_sample(
         patch: a line of its split file.
         dates: series -> dates, as `DataSet` holds them.
         modalities: those to read; one that the patch lacks is left out.
-        tasks: labels to read, likewise.
+        tasks: task -> its labels, likewise.
 
     Raises:
         DataSetError: a file is missing, damaged, or not what its product is: bands, size, type, number of
@@ -60,7 +61,7 @@ def read_sample(
             if name == PRODUCTS[MASK].series and MASK in files:
                 mask = read_pixels(files[MASK], MASK, dates=when)
             series[name] = Series(read_pixels(files[name], name, dates=when), when, mask)
-        labels = {task: read_label(files[task], task) for task in tasks if task in files}
+        labels = {task: read_label(files[rule.product], rule) for task, rule in tasks.items() if rule.product in files}
     return Sample(patch.id, images, series, labels)
 
 
@@ -93,7 +94,7 @@ def read_pixels(path: Path, product: str, *, dates: Dates | None = None) -> Pixe
         raise DataSetError(f"{path}: {error}; get it anew or correct it") from None
 
 
-def read_label(path: Path, task: str) -> NDArray[np.uint8]:
+def read_label(path: Path, rule: LabelRule) -> NDArray[np.uint8]:
     """Read the labels of one task, of several levels the first.
 
     Returns:
@@ -102,17 +103,19 @@ def read_label(path: Path, task: str) -> NDArray[np.uint8]:
     Raises:
         DataSetError: as `read_sample`; or a value that is no class of the task.
     """
-    pixels = read_pixels(path, task)
-    label: NDArray[np.uint8] = pixels.values[0, 0]
-    classes = len(TASKS[task])
-    wrong = (label >= classes) & ~pixels.void[0]
+    pixels = read_pixels(path, rule.product)
+    values = pixels.values[0, 0]
+    classes, known = rule.table()
+    wrong = ~known[values] & ~pixels.void[0]
     if wrong.any():
-        found = ", ".join(str(value) for value in np.unique(label[wrong])[:4])
+        found = ", ".join(str(value) for value in np.unique(values[wrong])[:4])
+        named = f"classes 0 to {len(rule.classes) - 1}" if rule.values is None else f"one of {sorted(rule.values)}"
         raise DataSetError(
-            f"{path} holds {found} in {int(wrong.sum())} pixels, expected classes 0 to {classes - 1} of {task}; "
+            f"{path} holds {found} in {int(wrong.sum())} pixels, expected {named} of {rule.product}; "
             "correct them or declare them as nodata"
         )
-    return np.where(pixels.void[0], np.uint8(UNLABELLED), label)
+    label: NDArray[np.uint8] = np.where(pixels.void[0], np.uint8(UNLABELLED), classes[values])
+    return label
 
 
 def _void(values: NDArray[Any], nodata: float | None, target: np.dtype[Any]) -> NDArray[np.bool_]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,3 +48,12 @@ class Sample:
     images: Mapping[str, Pixels]
     series: Mapping[str, Series]
     labels: Mapping[str, NDArray[np.uint8]]
+
+    def of(self, modalities: Iterable[str]) -> Sample:
+        """The same with some of its modalities alone, in their order."""
+        names = tuple(modalities)
+        return replace(
+            self,
+            images={name: self.images[name] for name in names if name in self.images},
+            series={name: self.series[name] for name in names if name in self.series},
+        )

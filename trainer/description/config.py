@@ -49,9 +49,17 @@ class ModalityConfig(_Model):
 
 
 class TaskConfig(_Model):
-    """Names and colours of one task's classes, in the order of their values."""
+    """What is to be known of one task where it is not FLAIR-HUB's.
 
-    classes: tuple[ClassEntry, ...]
+    Attributes:
+        classes: names and colours, in the order of their values; FLAIR-HUB's where left out.
+        product: whose rasters hold its labels in a data set; that of its own name where left out.
+        values: value in those rasters -> class; both are the same where left out.
+    """
+
+    classes: tuple[ClassEntry, ...] = ()
+    product: str | None = None
+    values: dict[int, int] | None = None
 
 
 class ExportConfig(_Model):

@@ -160,7 +160,7 @@ def describe_task(name: str, *, classes: int, said: TaskConfig | None = None) ->
     Raises:
         CheckpointError: neither FLAIR-HUB nor the user names as many classes as the decoder has.
     """
-    if said is not None:
+    if said is not None and said.classes:
         entries = said.classes
     elif name in TASKS:
         entries = tuple(ClassEntry(name=c.name, colour=c.colour, ignored=c.ignored) for c in TASKS[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from segmentation_models_pytorch.losses import LovaszLoss
@@ -54,30 +54,26 @@ class TaskLoss(nn.Module):
         self._lovasz_weight = lovasz
         self._lovasz = LovaszLoss("multiclass", per_image=False, ignore_index=UNLABELLED, from_logits=True)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, logits: Tensor, labels: Tensor, *, averaged: Callable[[Tensor], Tensor] = lambda count: count
+    ) -> Tensor:
         """Mean loss over the valid pixels; 0, with a gradient of 0, where there are none.
 
         Args:
             logits: [B, K, Y, X].
             labels: classes, integers [B, Y, X]; 255 where not known.
+            averaged: mean over processes of the number that the sum is divided by. With it the mean of the losses and
+                gradients of all processes is that of one process that has all patches.
         """
         known = torch.where(labels == UNLABELLED, self._classes, labels.long())
         target = torch.where(self.ignored[known], UNLABELLED, known)
         valid = target != UNLABELLED
-        if not bool(valid.any()):
-            return logits.sum() * 0.0
         logits = logits.float()  # sums over a million pixels want more than bf16
         adjusted = logits if self.prior is None else logits + self.prior[:, None, None]
         loss = F.cross_entropy(adjusted, target, weight=self.weights, ignore_index=UNLABELLED, reduction="none")
-        total = loss.sum() / self._divisor(target, valid)
-        if self._lovasz_weight:
+        count = valid.sum().float() if self.weights is None else self.weights[target[valid]].sum()
+        total = loss.sum() / averaged(count).clamp(min=torch.finfo(loss.dtype).tiny)
+        if self._lovasz_weight and bool(valid.any()):
             term: Tensor = self._lovasz(logits, target)
             total = total + self._lovasz_weight * term
         return total
-
-    def _divisor(self, target: Tensor, valid: Tensor) -> Tensor:
-        """What a weighted mean divides by: the weights of the valid pixels, or their number."""
-        if self.weights is None:
-            return valid.sum()
-        weight = self.weights[target[valid]].sum()
-        return weight.clamp(min=torch.finfo(weight.dtype).tiny)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
@@ -11,11 +12,12 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
+from ...engine.errors import CheckpointError
 from ...kernels import dispatch
 from ...kernels.window_attention import admits, window_attention
 from .spec import BackboneSpec, ImageSpec, stage_sides
 
-__all__ = ["ImageEncoder"]
+__all__ = ["ImageEncoder", "timm_weights"]
 
 
 class _Backbone(nn.Module):
@@ -104,14 +106,54 @@ class _Block(SwinTransformerBlock):
         return cast(Tensor, attention.proj_drop(attention.proj(mixed)))
 
 
-def _create(spec: BackboneSpec, *, channels: int, tile_px: int) -> nn.Module:
-    """Build timm's model, with random weights."""
+def timm_weights(encoder: str, spec: ImageSpec, *, file: Path | None = None) -> dict[str, Tensor]:
+    """Timm's pretrained weights of a backbone, fitted to its bands and windows.
+
+    Args:
+        encoder: timm's name.
+        spec: of the image whose backbone it is.
+        file: the weights on disk; None gets them from timm's hub.
+
+    Returns:
+        Names and values for `ImageEncoder.seg_model.model`.
+
+    Raises:
+        CheckpointError: they cannot be had.
+    """
+    overlay = None if file is None else {"file": str(file)}
+    try:
+        model = _create(
+            spec.backbone,
+            channels=spec.channels,
+            tile_px=spec.tile_px,
+            encoder=encoder,
+            pretrained=True,
+            pretrained_cfg_overlay=overlay,
+        )
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        where = "timm's hub" if file is None else str(file)
+        raise CheckpointError(
+            f"weights of {encoder} cannot be had from {where} ({str(error).splitlines()[0]}); give a file of them "
+            f"under start: pretrained: {encoder}: FILE, or begin with random ones"
+        ) from error
+    return dict(model.state_dict())
+
+
+def _create(
+    spec: BackboneSpec, *, channels: int, tile_px: int, encoder: str | None = None, **pretrained: Any
+) -> nn.Module:
+    """Build timm's model, with random weights where nothing is said of pretrained ones."""
     if spec.family == "convnextv2":
         return timm.create_model(
-            "convnextv2_tiny", features_only=True, in_chans=channels, depths=spec.depths, dims=spec.dims
+            encoder or "convnextv2_tiny",
+            features_only=True,
+            in_chans=channels,
+            depths=spec.depths,
+            dims=spec.dims,
+            **pretrained,
         )
     model = timm.create_model(
-        "swin_tiny_patch4_window7_224",
+        encoder or "swin_tiny_patch4_window7_224",
         features_only=True,
         in_chans=channels,
         img_size=tile_px,
@@ -120,6 +162,7 @@ def _create(spec: BackboneSpec, *, channels: int, tile_px: int) -> nn.Module:
         num_heads=spec.heads,
         window_size=spec.windows,
         always_partition=True,  # or it would shrink windows, and their bias tables, to small stages
+        **pretrained,
     )
     embedding = cast(PatchEmbed, model.patch_embed)
     embedding.strict_img_size = False

@@ -188,7 +188,8 @@ class UPerFuse(nn.Module):
                 series' own size where there is no image.
             base_px: rows and columns of the first image modality's tile, where it is left out itself; deduced from
                 another image's, or from training, where this is left out, too.
-            present: modality -> [B] bool; in the other rows the learned stand-in takes its place.
+            present: modality -> [B] bool; the learned stand-in takes its place in the other rows, which are not
+                encoded, and whose auxiliary logits are 0.
             aux: whether to add the auxiliary decoders' logits, under their names `<MODALITY>__<TASK>`. A modality
                 that is left out has none.
 
@@ -206,18 +207,15 @@ class UPerFuse(nn.Module):
         result: dict[str, Tensor] = {}
         for name in self.spec.modalities:
             if name not in inputs:
-                maps = self.stand_in(name)
-            elif name in days:
-                mask = masks.get(name)
-                mask = torch.ones_like(days[name]) if mask is None else mask
-                maps = self.encode_series(name, inputs[name], days[name], mask)
-            else:
-                maps = self.encode_image(name, inputs[name])
-            if aux and name in inputs and name in self.spec.aux:
-                result |= self._auxiliary(name, maps, output_px)
-            if name in present:
-                maps = self._substitute(name, maps, present[name])
-            encoded[name] = maps
+                encoded[name] = self.stand_in(name)
+                continue
+            rows = _rows(present[name]) if name in present else None
+            given = [each.get(name) for each in (inputs, days, masks)]
+            maps = self._encode(name, *(each if each is None or rows is None else each[rows] for each in given))
+            if aux and name in self.spec.aux:
+                own = self._auxiliary(name, maps, output_px)
+                result |= own if rows is None else {k: _spread(v, rows, len(present[name])) for k, v in own.items()}
+            encoded[name] = maps if rows is None else self._substitute(name, maps, rows, present[name])
         pyramid = self._pyramid(encoded, sizes=self._level_sizes(inputs, base_px))
         for task in self.spec.tasks:
             result[task.name] = self.enlarge(self.decode(task.name, pyramid), output_px=output_px)
@@ -244,9 +242,18 @@ class UPerFuse(nn.Module):
             for base, (weight, bias), maps in zip(encoded[first], self.fusion_slices(first), levels, strict=True)
         ]
 
-    def _substitute(self, modality: str, maps: Maps, present: Tensor) -> Maps:
-        rows = present.bool()[:, None, None, None]
-        return [torch.where(rows, each, other) for each, other in zip(maps, self.stand_in(modality), strict=True)]
+    def _encode(self, modality: str, pixels: Tensor | None, days: Tensor | None, mask: Tensor | None) -> Maps:
+        """Maps of an image, or of a series where there are days."""
+        assert pixels is not None
+        if days is None:
+            return self.encode_image(modality, pixels)
+        return self.encode_series(modality, pixels, days, torch.ones_like(days) if mask is None else mask)
+
+    def _substitute(self, modality: str, maps: Maps, rows: Tensor, present: Tensor) -> Maps:
+        """Maps of the rows that were encoded, and the stand-in in the others."""
+        there = present.bool()[:, None, None, None]
+        spread = [_spread(each, rows, len(present)) for each in maps]
+        return [torch.where(there, each, other) for each, other in zip(spread, self.stand_in(modality), strict=True)]
 
     def _auxiliary(self, modality: str, maps: Maps, output_px: tuple[int, int] | None) -> dict[str, Tensor]:
         """Logits of one modality's own decoders."""
@@ -307,6 +314,20 @@ class UPerFuse(nn.Module):
             return list(zip(*map(self.spec.images[0].backbone.level_sides, base_px), strict=True))
         rows, columns = next(inputs[name] for name in self.spec.modalities if name in inputs).shape[-2:]
         return [(rows, columns)]
+
+
+def _rows(present: Tensor) -> Tensor:
+    """Indices of the rows to encode: those that are present, or the first where none is.
+
+    Processes that train together wait for each other in every layer, so that none may leave a sensor out.
+    """
+    rows = present.bool().nonzero().flatten()
+    return rows if len(rows) else rows.new_zeros(1)
+
+
+def _spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Of `count` rows those that are given, and zeros."""
+    return values.new_zeros((count, *values.shape[1:])).index_copy(0, rows, values)
 
 
 def _fusion(spec: NetworkSpec) -> nn.ModuleList:

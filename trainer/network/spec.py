@@ -84,11 +84,15 @@ BACKBONES: Mapping[str, BackboneSpec] = MappingProxyType(
         "swin_base_patch4_window12_384": _swin(128, 18, 4, 12),
         "swin_large_patch4_window7_224": _swin(192, 18, 6, 7),
         "swin_large_patch4_window12_384": _swin(192, 18, 6, 12),
+        "convnextv2_atto": BackboneSpec("convnextv2", (40, 80, 160, 320), (2, 2, 6, 2)),
+        "convnextv2_femto": BackboneSpec("convnextv2", (48, 96, 192, 384), (2, 2, 6, 2)),
+        "convnextv2_pico": BackboneSpec("convnextv2", (64, 128, 256, 512), (2, 2, 6, 2)),
+        "convnextv2_nano": BackboneSpec("convnextv2", (80, 160, 320, 640), (2, 2, 8, 2)),
         "convnextv2_tiny": BackboneSpec("convnextv2", (96, 192, 384, 768), (3, 3, 9, 3)),
         "convnextv2_base": BackboneSpec("convnextv2", (128, 256, 512, 1024), (3, 3, 27, 3)),
     }
 )
-"""The reference's backbones by timm's names, windows not yet fitted to a tile."""
+"""The reference's backbones, and smaller ones, by timm's names; windows not yet fitted to a tile."""
 
 
 @dataclass(frozen=True)
@@ -284,10 +288,8 @@ class NetworkSpec:
             if MODALITIES[name].kind == "image"
         )
         classes = sum(tasks.values())
-        widths = ((64, 64, 128, 128),) * 2 if images else ((64, 64, 64, 128), (32, 32, 64, 128))
-        out = (32, 19) if classes == 19 else (32, 19, classes)
         series = tuple(
-            SeriesSpec(name, modalities[name][0], *widths, heads=16, d_key=4, d_model=256, out_widths=out)
+            cls.series_of_reference(name, modalities[name][0], classes=classes, beside_images=bool(images))
             for name in ordered
             if MODALITIES[name].kind == "series"
         )
@@ -299,3 +301,17 @@ class NetworkSpec:
             aux=tuple(aux),
             absent=tuple(absent),
         )
+
+    @staticmethod
+    def series_of_reference(name: str, channels: int, *, classes: int, beside_images: bool) -> SeriesSpec:
+        """The encoder that the reference gives a time series.
+
+        Args:
+            name: of the modality.
+            channels: of one acquisition.
+            classes: of all tasks together.
+            beside_images: whether the network has images, too.
+        """
+        widths = ((64, 64, 128, 128),) * 2 if beside_images else ((64, 64, 64, 128), (32, 32, 64, 128))
+        out = (32, 19) if classes == 19 else (32, 19, classes)
+        return SeriesSpec(name, channels, *widths, heads=16, d_key=4, d_model=256, out_widths=out)

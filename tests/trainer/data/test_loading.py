@@ -1,4 +1,4 @@
-"""The loader: spawned workers, chance that depends on seed, epoch and patch alone."""
+"""The loader: spawned workers, chance that depends on seed and draw alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import torch
 
 from uperfuse.engine.flairhub import TASKS
 from uperfuse.trainer.data import (
+    FLAIRHUB_LABELS,
     Augmentation,
     DataSetError,
+    Draw,
+    Draws,
+    LabelRule,
     PatchDataset,
+    Share,
     choose,
     collate,
     make_loader,
@@ -23,6 +28,7 @@ from uperfuse.trainer.data.speed import measure
 from uperfuse.trainer.fit import small_network
 from uperfuse.trainer.network import UPerFuse
 
+IMAGES = ("AERIAL_RGBI", "DEM_ELEV")
 GROUPS = ("inputs", "days", "masks", "present", "labels")
 
 
@@ -34,45 +40,76 @@ def same(first, second) -> bool:
     )
 
 
-def test_spawned_workers_give_the_same_batches_in_every_epoch(data_set, modalities):
-    patches = PatchDataset(data_set, "train", modalities=modalities, augmentation=Augmentation(), seed=4)
-    alone = make_loader(patches, batch=3, shuffle=True, seed=1)
-    spawned = make_loader(patches, batch=3, shuffle=True, seed=1, workers=2)
+def trained_on(data_set, modalities, **settings):
+    return PatchDataset(data_set, data_set.split("train").patches, modalities=modalities, **settings)
+
+
+def test_spawned_workers_give_the_same_batches(data_set, modalities):
+    patches = trained_on(data_set, modalities, augmentation=Augmentation(), absence={"SPOT_RGBI": 0.5}, seed=4)
+    draws = Draws(len(patches), seed=1, share=Share(3), steps=(2, 6))
+    alone = list(make_loader(patches, batch=3, draws=draws))
+    spawned = make_loader(patches, batch=3, draws=draws, workers=2)
     assert spawned.multiprocessing_context.get_start_method() == "spawn"
-    epochs = []
-    for epoch in range(2):
-        patches.set_epoch(epoch)
-        here, there = list(alone), list(spawned)
-        assert len(here) == len(there) == -(-len(patches) // 3)
-        assert all(same(one, other) for one, other in zip(here, there, strict=True))
-        epochs.append(here)
-    order = [[patch for batch in epoch for patch in batch.patches] for epoch in epochs]
-    assert set(order[0]) == set(order[1])
-    assert order[0] != order[1]
+    assert len(alone) == 4
+    assert all(same(one, other) for one, other in zip(alone, spawned, strict=True))
 
 
 def test_an_error_in_a_worker_keeps_its_sentence(breakable, modalities):
     from uperfuse.trainer.data import DataSet
 
-    patches = PatchDataset(DataSet.open(breakable.root), "train", modalities=modalities)
+    patches = trained_on(DataSet.open(breakable.root), modalities)
     breakable.file("DEM_ELEV").unlink()
     with pytest.raises(DataSetError, match=r"DEM_ELEV.* is not there, and its split file lists it"):
         next(iter(make_loader(patches, batch=1, workers=1)))
 
 
-def test_chance_depends_on_seed_epoch_and_patch(data_set, modalities):
-    def first(seed, epoch):
-        patches = PatchDataset(data_set, "train", modalities=modalities, augmentation=Augmentation(), seed=seed)
-        patches.set_epoch(epoch)
-        return patches[0].images["AERIAL_RGBI"]
+def test_chance_depends_on_seed_and_draw(data_set, modalities):
+    def first(seed, number):
+        patches = trained_on(data_set, modalities, augmentation=Augmentation(), seed=seed)
+        return patches[Draw(0, number)].images["AERIAL_RGBI"]
 
     assert np.array_equal(first(1, 2), first(1, 2))
     assert not np.array_equal(first(1, 2), first(1, 3))
     assert not np.array_equal(first(1, 2), first(2, 2))
 
 
+def test_draws_lack_what_may_be_absent_and_indices_nothing(data_set, modalities):
+    patches = trained_on(data_set, modalities, absence=dict.fromkeys(modalities, 0.9))
+    held = {*patches[0].images, *patches[0].series}
+    drawn = [patches[Draw(0, number)] for number in range(8)]
+    names = [{*one.images, *one.series} for one in drawn]
+    assert all(name and name <= held for name in names)
+    assert min(map(len, names)) < len(held)
+    assert all(one.labels.keys() == patches[0].labels.keys() for one in drawn)
+
+
+def test_a_teacher_sees_what_its_student_has_to_do_without(data_set, modalities):
+    teacher = {name: modalities[name] for name in ("AERIAL_RGBI", "SPOT_RGBI", "SENTINEL2_TS")}
+    student = {name: modalities[name].model_copy(update={"may_be_absent": True}) for name in IMAGES}
+    true_colour = student["AERIAL_RGBI"].bands[:3]
+    channels = tuple(each for each in student["AERIAL_RGBI"].channels if each.name in true_colour)
+    fewer = {"bands": true_colour, "channels": channels}
+    student["AERIAL_RGBI"] = student["AERIAL_RGBI"].model_copy(update=fewer)
+    patches = trained_on(
+        data_set, student, absence={"AERIAL_RGBI": 1.0}, teacher=teacher, augmentation=Augmentation(), seed=2
+    )
+    one = patches[Draw(0, 5)]
+    assert [*one.images] == ["DEM_ELEV"]
+    assert one.teacher is not None
+    assert {"AERIAL_RGBI", "SENTINEL2_TS"} <= {*one.teacher.images, *one.teacher.series} <= {*teacher}
+    whole = trained_on(data_set, student, teacher=teacher, augmentation=Augmentation(), seed=2)[Draw(0, 6)]
+    assert whole.images["AERIAL_RGBI"].shape[0] == 3
+    assert np.array_equal(whole.images["AERIAL_RGBI"], whole.teacher.images["AERIAL_RGBI"][:3])  # augmented alike
+    batch = collate([one, whole])
+    assert batch.teacher is not None
+    assert batch.teacher.patches == batch.patches
+    unfiltered = {"SENTINEL2_TS": modalities["SENTINEL2_TS"].model_copy(update={"filter": None})}
+    with pytest.raises(DataSetError, match="SENTINEL2_TS is filtered differently"):
+        trained_on(data_set, student | unfiltered, teacher=teacher)
+
+
 def test_without_augmentation_it_is_what_inference_sees(data_set, modalities):
-    patches = PatchDataset(data_set, "test", modalities=modalities)
+    patches = PatchDataset(data_set, data_set.split("test").patches, modalities=modalities)
     for index, patch in enumerate(data_set.split("test").patches):
         sample = choose(read_sample(data_set.root, patch, dates=data_set.dates), modalities)
         expected, found = prepare_sample(sample, modalities), patches[index]
@@ -82,8 +119,8 @@ def test_without_augmentation_it_is_what_inference_sees(data_set, modalities):
 
 
 def test_workers_are_sent_the_dates_of_their_split_alone(data_set, modalities):
-    whole = PatchDataset(data_set, "train", modalities=modalities)
-    some = PatchDataset(data_set, "train", modalities={"AERIAL_RGBI": modalities["AERIAL_RGBI"]})
+    whole = trained_on(data_set, modalities)
+    some = trained_on(data_set, {"AERIAL_RGBI": modalities["AERIAL_RGBI"]})
     assert len(pickle.dumps(some._dates)) < 100 < len(pickle.dumps(whole._dates))
     test = data_set.split("test").patches
     series = next(name for patch in test for name in patch.files if name in whole._dates)
@@ -93,16 +130,30 @@ def test_workers_are_sent_the_dates_of_their_split_alone(data_set, modalities):
 
 def test_a_patch_that_cannot_be_trained_on_is_refused_at_once(data_set, modalities):
     needed = modalities | {"SPOT_RGBI": modalities["SPOT_RGBI"].model_copy(update={"may_be_absent": False})}
-    split = next(
-        name for name, split in data_set.splits.items() if any("SPOT_RGBI" not in p.files for p in split.patches)
-    )
-    with pytest.raises(DataSetError, match=r"of the split .* lacks SPOT_RGBI; leave it out of the split file"):
-        PatchDataset(data_set, split, modalities=needed)
-    split = next(
-        name for name, split in data_set.splits.items() if any("ALL_LABEL-LPIS" not in p.files for p in split.patches)
-    )
+    everyone = tuple(patch for split in data_set.splits.values() for patch in split.patches)
+    with pytest.raises(DataSetError, match=r"lacks SPOT_RGBI; leave it out of the split file"):
+        PatchDataset(data_set, everyone, modalities=needed)
+    crops = {"ALL_LABEL-LPIS": FLAIRHUB_LABELS["ALL_LABEL-LPIS"]}
     with pytest.raises(DataSetError, match="lacks labels of ALL_LABEL-LPIS"):
-        PatchDataset(data_set, split, modalities=modalities, tasks=("ALL_LABEL-LPIS",))
+        PatchDataset(data_set, everyone, modalities=modalities, tasks=crops)
+
+
+def test_labels_become_a_users_own_classes(data_set, modalities):
+    built = {0: 0, 3: 0}
+    rule = LabelRule("AERIAL_LABEL-COSIA", ("built", "not built"), {value: built.get(value, 1) for value in range(19)})
+    images = {"AERIAL_RGBI": modalities["AERIAL_RGBI"]}
+    own = trained_on(data_set, images, tasks={"BUILT": rule})[0].labels["BUILT"]
+    given = trained_on(data_set, images)[0].labels["AERIAL_LABEL-COSIA"]
+    known = given != 255
+    assert np.array_equal(own[known], np.where(np.isin(given[known], [0, 3]), 0, 1))
+    assert np.array_equal(own == 255, ~known)
+    short = LabelRule("AERIAL_LABEL-COSIA", ("built",), {0: 0})
+    with pytest.raises(DataSetError, match=r"pixels, expected one of \[0\] of AERIAL_LABEL-COSIA"):
+        trained_on(data_set, images, tasks={"BUILT": short})[0]
+    with pytest.raises(DataSetError, match="value 3 becomes class 1, expected values 0 to 255 and classes 0 to 0"):
+        LabelRule("AERIAL_LABEL-COSIA", ("built",), {3: 1})
+    with pytest.raises(DataSetError, match="labels of BUILT, expected those of"):
+        LabelRule("BUILT", ("built",))
 
 
 def test_every_step_of_loading_is_timed(data_set):
@@ -113,7 +164,7 @@ def test_every_step_of_loading_is_timed(data_set):
 
 
 def test_a_batch_with_gaps_is_what_the_network_takes(data_set, modalities):
-    splits = [PatchDataset(data_set, name, modalities=modalities) for name in data_set.splits]
+    splits = [PatchDataset(data_set, split.patches, modalities=modalities) for split in data_set.splits.values()]
     prepared = [patches[index] for patches in splits for index in range(len(patches))]
     gaps = [one for one in prepared if len(one.images) + len(one.series) < len(modalities)]
     empty = [one for one in prepared if any(not len(series.days) for series in one.series.values())]

@@ -8,7 +8,7 @@ import rasterio
 
 from uperfuse.engine.flairhub import MODALITIES, TASKS
 from uperfuse.engine.simulation import MASK
-from uperfuse.trainer.data import DataSet, DataSetError, Patch, choose, read_sample
+from uperfuse.trainer.data import FLAIRHUB_LABELS, DataSet, DataSetError, Patch, choose, read_sample
 
 
 def bands(root, patch, product):
@@ -40,7 +40,7 @@ def test_raw_digital_numbers_are_read_in_the_files_order(data_set):
 def test_ends_of_swaths_are_void(data_set):
     counts = dict.fromkeys(data_set.dates, 0)
     for patch in every_patch(data_set):
-        sample = read_sample(data_set.root, patch, dates=data_set.dates, tasks=())
+        sample = read_sample(data_set.root, patch, dates=data_set.dates, tasks={})
         for name, series in sample.series.items():
             raw = bands(data_set.root, patch, name).reshape(len(series.dates), -1, 10, 10)
             unseen = (raw == 0).all(1) if name == "SENTINEL2_TS" else np.isnan(raw).any(1)
@@ -71,7 +71,11 @@ def test_what_was_not_asked_for_is_not_read(breakable):
     breakable.file("SPOT_RGBI").unlink()
     breakable.file("ALL_LABEL-LPIS").unlink()
     sample = read_sample(
-        data_set.root, breakable.patch, dates=data_set.dates, modalities=["DEM_ELEV"], tasks=["AERIAL_LABEL-COSIA"]
+        data_set.root,
+        breakable.patch,
+        dates=data_set.dates,
+        modalities=["DEM_ELEV"],
+        tasks={"AERIAL_LABEL-COSIA": FLAIRHUB_LABELS["AERIAL_LABEL-COSIA"]},
     )
     assert (list(sample.images), list(sample.series), list(sample.labels)) == (["DEM_ELEV"], [], ["AERIAL_LABEL-COSIA"])
 

@@ -68,7 +68,7 @@ def test_real_images_and_labels_have_no_defect(real):
 
 def test_real_patches_make_a_batch(real, modalities):
     data_set, site, days = real
-    patches = PatchDataset(data_set, "train", modalities=modalities)
+    patches = PatchDataset(data_set, data_set.split("train").patches, modalities=modalities)
     batch = collate([patches[index] for index in range(4)])
     assert batch.inputs["AERIAL_RGBI"].shape == (4, 4, 512, 512)
     assert batch.present[SERIES].tolist() == [True, False, False, False]

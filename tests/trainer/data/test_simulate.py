@@ -113,7 +113,7 @@ def test_absences_are_as_frequent_as_they_should_be(regions, expected):
 def test_series_are_cloudy_of_many_lengths_and_somewhere_without_a_clear_date(data_set, modalities):
     shares, empty, lengths = [], 0, set()
     for patch in every_patch(data_set):
-        sample = read_sample(data_set.root, patch, dates=data_set.dates, tasks=())
+        sample = read_sample(data_set.root, patch, dates=data_set.dates, tasks={})
         chosen = choose(sample, modalities)
         lengths |= {len(series.dates) for series in sample.series.values()}
         if "SENTINEL2_TS" in sample.series:
@@ -209,7 +209,7 @@ def test_numbers_look_like_those_of_the_real_data_set(data_set):
     """Means of all patches lie within one published standard deviation."""
     values = defaultdict(list)
     for patch in every_patch(data_set):
-        for name, pixels in read_sample(data_set.root, patch, dates=data_set.dates, tasks=()).images.items():
+        for name, pixels in read_sample(data_set.root, patch, dates=data_set.dates, tasks={}).images.items():
             values[name].append(pixels.values[0].mean((1, 2)))
     for name in ("AERIAL_RGBI", "AERIAL-RLT_PAN", "SPOT_RGBI"):
         for band, mean in zip(MODALITIES[name].bands, np.mean(values[name], axis=0), strict=True):
