@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ...engine.demo.panels import VOID_COLOUR
 from ...engine.plan.network import ClassEntry
 from ...engine.prediction import VOID
 from .evaluation import Evaluation, Example, TaskEvaluation
+from .groups import Grouping
 from .matrix import Matrix, matrix_of
 from .report_tables import ReportTable, comparison_table, group_tables, percent
 
@@ -40,8 +41,10 @@ class _ClassRow:
 
 @dataclass(frozen=True)
 class _Group:
-    """A table of groups, with bars of mIoU."""
+    """A table of groups under a title of its own, with bars of mIoU."""
 
+    grouping: Grouping
+    title: str
     table: ReportTable
     bars: tuple[float, ...]
 
@@ -125,16 +128,24 @@ def _section(evaluation: Evaluation, task: TaskEvaluation, anchor: str) -> _Sect
         ),
         never=tuple(entry.name for entry in task.classes if not entry.ignored and entry.name not in occurring),
         matrix=matrix_of(task),
-        groups=tuple(
-            _Group(table, tuple(_bar(group.scores.mean_iou) for group in groups))
-            for table, groups in zip(
-                group_tables(evaluation, task), (groups for groups in task.groups.values() if groups), strict=True
-            )
-        ),
+        groups=tuple(_groups(evaluation, task)),
         examples=tuple((title, tuple(_show(each, task) for each in some)) for title, some in kinds if some),
         legend=tuple(entry for value, entry in enumerate(task.classes) if value in values),
         void=VOID in values,
     )
+
+
+def _groups(evaluation: Evaluation, task: TaskEvaluation) -> Iterator[_Group]:
+    told = [(grouping, groups) for grouping, groups in task.groups.items() if groups]
+    for (grouping, groups), table in zip(told, group_tables(evaluation, task), strict=True):
+        bars = tuple(_bar(group.scores.mean_iou) for group in groups)
+        yield _Group(grouping, _alone(table.title, task), table, bars)
+
+
+def _alone(title: str, task: TaskEvaluation) -> str:
+    """A title without the task, which stands above."""
+    rest = title.removeprefix(task.name).strip()
+    return rest[:1].upper() + rest[1:]
 
 
 def _bar(fraction: float) -> float:
