@@ -40,7 +40,10 @@ def _evaluate(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML with what the checkpoint does not say of itself, as for export.", show_default=False),
+        typer.Option(
+            help="YAML with what the checkpoint does not say of itself, as for export; of a plan, the labels of tasks.",
+            show_default=False,
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute; auto takes the best there is.")] = "auto",
     precision: Annotated[

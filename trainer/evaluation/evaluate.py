@@ -11,6 +11,7 @@ import torch
 
 from ...engine.plan.network import Task
 from ..data import DataSet, Sample
+from ..description import ExportConfig
 from .evaluation import Evaluation, GroupScores, TaskEvaluation
 from .examples import Examples
 from .groups import GROUPINGS, Grouping, Groups
@@ -46,7 +47,8 @@ def evaluate(
         data: a data set in FLAIR-HUB's layout, or its folder.
         split: "train", "valid" or "test".
         absent: modalities to leave out everywhere, that the network can do without.
-        config: what a checkpoint does not say of itself, as for `uperfuse export`.
+        config: what a checkpoint does not say of itself, as for `uperfuse export`; of a plan, whose rasters hold the
+            labels of a task and which class each value is.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: of a plan, as `Engine.load` takes it; weights in PyTorch run in float32.
         batch: patches that are mapped at a time.
@@ -64,12 +66,12 @@ def evaluate(
     path = Path(model)
     data_set = data if isinstance(data, DataSet) else DataSet.open(Path(data))
     data_set.split(split)  # refused before a network is loaded
-    mapper = open_mapper(path, config=config, device=device, precision=precision, say=say)
+    told = None if config is None else ExportConfig.read(config)
+    mapper = open_mapper(path, config=told, device=device, precision=precision, say=say)
     try:
         modalities = keep(mapper.modalities, absent=absent, name=mapper.name, say=say)
-        patches = ChosenPatches(
-            data_set, split, modalities=modalities, labels=label_rules(mapper.tasks), name=mapper.name
-        )
+        labels = label_rules(mapper.tasks, said=mapper.said if told is None else told.tasks)
+        patches = ChosenPatches(data_set, split, modalities=modalities, labels=labels, name=mapper.name)
         groups = Groups.of(modalities, (patch.id.domain for patch in patches.patches))
         count = _Count(mapper.tasks, groups, examples=examples)
         done = 0

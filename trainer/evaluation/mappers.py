@@ -13,6 +13,7 @@ from ...engine.errors import CheckpointError
 from ...engine.flairhub import MODALITIES
 from ...engine.plan.network import Modality, Task
 from ..data import Sample
+from ..description import ExportConfig, TaskConfig
 from .cost import Cost
 
 __all__ = ["Labels", "Mapper", "keep", "open_mapper"]
@@ -41,6 +42,10 @@ class Mapper(Protocol):
         """What it makes."""
 
     @property
+    def said(self) -> Mapping[str, TaskConfig]:
+        """Task -> what its file says of labels in a data set, where it says something."""
+
+    @property
     def cost(self) -> Cost:
         """Weights and operations."""
 
@@ -55,12 +60,14 @@ class Mapper(Protocol):
         """Give memory and devices back."""
 
 
-def open_mapper(model: Path, *, config: Path | None, device: str, precision: str, say: Callable[[str], None]) -> Mapper:
+def open_mapper(
+    model: Path, *, config: ExportConfig | None, device: str, precision: str, say: Callable[[str], None]
+) -> Mapper:
     """Load a checkpoint or a plan.
 
     Args:
         model: a `.safetensors` file or a plan.
-        config: what a checkpoint does not say of itself, as for an export.
+        config: what a checkpoint does not say of itself, as for an export; of a plan, what its labels are.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: of a plan, as `Engine.load` takes it; weights in PyTorch run in float32.
         say: where lines go that the user should read.
@@ -77,8 +84,10 @@ def open_mapper(model: Path, *, config: Path | None, device: str, precision: str
         raise CheckpointError(f"{model} is a folder; give a .safetensors file or a plan")
     kind = _kind(model)
     if kind == "plan":
-        if config is not None:
-            raise CheckpointError(f"{model} is a plan, which says everything of itself; leave --config out")
+        if config is not None and config.modalities:
+            raise CheckpointError(
+                f"{model} is a plan, which says itself what its modalities are; keep nothing but tasks in the YAML file"
+            )
         return PlanMapper.open(model, device=device, precision=precision)
     return WeightsMapper.open(model, config=config, device=device, say=say)
 

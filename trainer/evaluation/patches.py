@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from ...engine.errors import CheckpointError
 from ...engine.flairhub import TASKS
 from ...engine.plan.network import Modality, Task
-from ..data import DataSet, DataSetError, Sample, choose, read_sample
-from ..data.labels import FLAIRHUB_LABELS, LabelRule
+from ..data import DataSet, DataSetError, LabelRule, Sample, choose, read_sample
+from ..description import TaskConfig
 
 if TYPE_CHECKING:
     SampleDataset = Dataset[Sample]
@@ -22,25 +22,32 @@ else:
 __all__ = ["ChosenPatches", "label_rules", "sample_loader"]
 
 
-def label_rules(tasks: Sequence[Task]) -> dict[str, LabelRule]:
+def label_rules(tasks: Sequence[Task], *, said: Mapping[str, TaskConfig]) -> dict[str, LabelRule]:
     """How the labels of a network's tasks are read.
 
+    Args:
+        tasks: what the network maps.
+        said: task -> whose rasters hold its labels and which class each value is, where that is not FLAIR-HUB's.
+
     Raises:
-        CheckpointError: a task that FLAIR-HUB has no labels of, or with another number of classes.
+        CheckpointError: nobody says which rasters hold the labels of a task, or which of its classes their values are.
     """
+    rules = {}
     for task in tasks:
-        if task.name not in FLAIRHUB_LABELS:
+        words = said.get(task.name, TaskConfig())
+        product = words.product or task.name
+        if product not in TASKS:
             raise CheckpointError(
-                f"{task.name} is no task of FLAIR-HUB, expected {' or '.join(FLAIRHUB_LABELS)}; evaluate a network of "
-                "those"
+                f"{product} is no label of FLAIR-HUB, expected {' or '.join(TASKS)}; say whose rasters hold the labels "
+                f"with --config: tasks: {task.name}: product"
             )
-        expected = len(TASKS[task.name])
-        if len(task.classes) != expected:
+        if words.values is None and len(task.classes) != len(TASKS[product]):
             raise CheckpointError(
-                f"{task.name} has {len(task.classes)} classes in the network and {expected} in FLAIR-HUB's labels; "
-                "evaluate a network with the classes of the labels"
+                f"{task.name} has {len(task.classes)} classes, rasters of {product} hold {len(TASKS[product])}; say "
+                f"which class each value is with --config: tasks: {task.name}: values"
             )
-    return {task.name: FLAIRHUB_LABELS[task.name] for task in tasks}
+        rules[task.name] = LabelRule(product, tuple(entry.name for entry in task.classes), words.values)
+    return rules
 
 
 class ChosenPatches(SampleDataset):

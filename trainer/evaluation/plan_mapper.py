@@ -20,6 +20,7 @@ from ...engine.rasters.digital_numbers import cast
 from ...engine.rasters.source import Pixels
 from ..data import DataSetError, Sample
 from ..data.layout import LABEL_PX, PRODUCTS
+from ..description import TaskConfig
 from .cost import Cost, cost_of_plan
 from .mappers import Labels
 
@@ -37,6 +38,7 @@ class PlanMapper:
         self.name = manifest.name
         self.modalities: Mapping[str, Modality] = {each.name: each for each in manifest.modalities}
         self.tasks: Sequence[Task] = manifest.tasks
+        self.said: Mapping[str, TaskConfig] = {}
         self.cost: Cost = cost_of_plan(manifest)
         self.runs = f"{engine.device}, {engine.precision}"
 

@@ -14,7 +14,7 @@ from ...engine.prediction import VOID
 from ..checkpoint import load_checkpoint
 from ..data import Sample, collate, prepare_sample
 from ..data.layout import LABEL_PX, PRODUCTS
-from ..description import DescribedNetwork, ExportConfig, describe_network
+from ..description import DescribedNetwork, ExportConfig, TaskConfig, describe_network
 from ..network import UPerFuse
 from .cost import Cost, cost_of_network
 from .mappers import Labels
@@ -28,18 +28,26 @@ class WeightsMapper:
     kind = "checkpoint"
 
     def __init__(
-        self, network: UPerFuse, described: DescribedNetwork, *, name: str, device: torch.device, cost: Cost
+        self,
+        network: UPerFuse,
+        described: DescribedNetwork,
+        *,
+        name: str,
+        said: ExportConfig,
+        device: torch.device,
+        cost: Cost,
     ) -> None:
         self._network = network.eval().to(device)
         self._device = device
         self.name = name
         self.modalities: Mapping[str, Modality] = {each.name: each for each in described.modalities}
         self.tasks: Sequence[Task] = described.tasks
+        self.said: Mapping[str, TaskConfig] = said.tasks
         self.cost = cost
         self.runs = f"PyTorch on {device}, float32"
 
     @classmethod
-    def open(cls, path: Path, *, config: Path | None, device: str, say: Callable[[str], None]) -> WeightsMapper:
+    def open(cls, path: Path, *, config: ExportConfig | None, device: str, say: Callable[[str], None]) -> WeightsMapper:
         """Read a checkpoint; what it says of itself, or `config` in its place, tells bands, statistics and classes.
 
         Raises:
@@ -47,17 +55,18 @@ class WeightsMapper:
             BackendError: there is no such device.
         """
         where = _device(device)
-        told = None if config is None else ExportConfig.read(config)
-        sizes = None if told is None else {m: words.tile_px for m, words in told.modalities.items() if words.tile_px}
+        sizes = (
+            None if config is None else {m: words.tile_px for m, words in config.modalities.items() if words.tile_px}
+        )
         loaded = load_checkpoint(path, tile_px=sizes)
         for note in loaded.notes:
             say(note)
-        said = loaded.said if told is None else told
+        said = loaded.said if config is None else config
         name = said.name or path.stem
         tiles_px = {modality: PRODUCTS[modality].px for modality in loaded.network.spec.modalities}
         described = describe_network(loaded.network.spec, name=name, said=said, tiles_px=tiles_px, say=say)
         cost = cost_of_network(loaded.network, tiles_px=tiles_px)
-        return cls(loaded.network, described, name=name, device=where, cost=cost)
+        return cls(loaded.network, described, name=name, said=said, device=where, cost=cost)
 
     def map(self, samples: Sequence[Sample]) -> Labels:
         """Map some patches."""
