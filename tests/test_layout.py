@@ -208,6 +208,7 @@ SURFACE = {
         "simulate_data_set",
         "turn",
         "FLAIRHUB_LABELS",
+        "import_flair1",
         "Draw",
         "Draws",
         "LabelRule",

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(no_args_is_help=True, help="Data sets for training, in FLAIR-HUB's layout.")
     data.command("check")(_check)
     data.command("simulate")(_simulate)
+    data.command("import-flair1")(_import_flair1)
     app.add_typer(data, name="data")
 
 
@@ -63,6 +64,21 @@ def _simulate(
         made = trainer.simulate_data_set(out, patches=patches, seed=seed, workers=workers, progress=progress)
     for name, split in made.splits.items():
         screen.print(Text(f"{name}: {len(split.patches)} patches of {', '.join(split.domains)}"))
+
+
+def _import_flair1(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Images and masks of FLAIR #1.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="ROOT", help="Data set that grows, or is made.", show_default=False)
+    ],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
+) -> None:
+    """Copy images and masks of FLAIR #1 into a data set, under FLAIR-HUB's names and classes."""
+    if split not in _SPLITS:
+        raise CheckpointError(f"there is no split {split}, expected one of {', '.join(_SPLITS)}; choose one")
+    made = _trainer().import_flair1(folder, out, split=split)
+    for name, each in made.splits.items():
+        console().print(Text(f"{name}: {len(each.patches)} patches of {', '.join(each.domains)}"))
 
 
 @contextmanager

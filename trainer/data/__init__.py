@@ -8,6 +8,7 @@ from .collate import Batch, collate
 from .data_set import DataSet
 from .draws import Draw, Draws, Share
 from .errors import DataSetError
+from .flair1 import import_flair1
 from .labels import FLAIRHUB_LABELS, LabelRule
 from .layout import PatchId
 from .loading import PatchDataset, PreparedDataset, make_loader
@@ -43,6 +44,7 @@ __all__ = [
     "choose",
     "collate",
     "draw_absent",
+    "import_flair1",
     "make_loader",
     "prepare_sample",
     "quarter",

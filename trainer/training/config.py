@@ -171,6 +171,7 @@ class DataConfig(_Model):
         hold_out: places whose patches are left out of training and choose the best weights: a part of the training
             split's domains, or their names. 0 chooses by the validation split, whose patches in FLAIR-HUB lie among
             those of training.
+        odds: domain -> how much likelier its patches are drawn than those of others.
         check: whether all files are read before training, and broken ones refused.
         augmentation: random changes; `null` for none.
     """
@@ -178,6 +179,7 @@ class DataConfig(_Model):
     root: Path | None = None
     splits: dict[Literal["train", "valid", "test"], Path] | None = None
     hold_out: _Probability | tuple[str, ...] = 0.15
+    odds: dict[str, Annotated[float, Field(gt=0)]] = {}
     check: bool = True
     augmentation: Augmentation | None = Augmentation()
 

@@ -114,6 +114,9 @@ def train(
     )
     powers = {name: _task(config, name).imbalance.sampling for name in built.labels}
     odds = sampling_odds(counts, ignored=_ignored(built), powers=powers) if counts else None
+    if config.data.odds:
+        more = np.array([config.data.odds.get(patch.id.domain, 1.0) for patch in learnt])
+        odds = more if odds is None else odds * more
     rounds: list[Round] = []
 
     def told(done: Round) -> None:
