@@ -24,7 +24,7 @@ from ..description import TaskConfig
 from .cost import Cost, cost_of_plan
 from .mappers import Labels
 
-__all__ = ["PlanMapper"]
+__all__ = ["PlanMapper", "tile_side"]
 
 
 class PlanMapper:
@@ -51,7 +51,7 @@ class PlanMapper:
             BackendError: as `Engine.load`.
         """
         with Plan.open(path) as plan:
-            tile_px = _side(path, plan.manifest)
+            tile_px = tile_side(path, plan.manifest)
         return cls(Engine.load(path, device=device, precision=precision, tile_px=tile_px))
 
     def map(self, samples: Sequence[Sample]) -> Labels:
@@ -89,8 +89,12 @@ class PlanMapper:
         return tiles, voids
 
 
-def _side(path: Path, manifest: Manifest) -> int:
-    """Side of the plan's tiles that cover a patch."""
+def tile_side(path: Path, manifest: Manifest) -> int:
+    """Side of the plan's tiles that cover a patch, in pixels of the base modality.
+
+    Raises:
+        PlanError: it takes modalities that no data set has, or has no such tiles.
+    """
     unknown = [modality.name for modality in manifest.modalities if modality.name not in MODALITIES]
     if unknown:
         raise PlanError(
