@@ -6,7 +6,6 @@ __all__ = [
     "description",
     "evaluation",
     "export",
-    "fit",
     "losses",
     "network",
     "scores",

@@ -9,8 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from uperfuse.trainer.data import DataSet, simulate_data_set
 from uperfuse.trainer.network import BackboneSpec, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec, UPerFuse
+from uperfuse.trainer.training import build as build_network
+from uperfuse.trainer.training import read_config
 
+PATCHES, SEED = 20, 3
 SWIN = BackboneSpec("swin", (8, 16, 32, 64), (2, 2, 2, 2), (1, 2, 4, 8), (4, 4, 4, 4))
 CONVNEXT = BackboneSpec("convnextv2", (8, 12, 20, 36), (1, 1, 2, 1))
 TASKS = {"AERIAL_LABEL-COSIA": 5}
@@ -105,3 +109,15 @@ def tiles_of() -> Callable[..., Batch]:
 @pytest.fixture(scope="session")
 def convnext() -> BackboneSpec:
     return CONVNEXT
+
+
+@pytest.fixture(scope="session")
+def data_set(tmp_path_factory) -> DataSet:
+    """Twenty patches, some of which lack sensors or a label."""
+    return simulate_data_set(tmp_path_factory.mktemp("simulated") / "root", patches=PATCHES, seed=SEED)
+
+
+@pytest.fixture(scope="session")
+def modalities():
+    """What the small network takes: all seven, and all but the aerial image may be absent."""
+    return build_network(read_config("uperfuse-small")).modalities

@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ..fit import small_modalities
+from ..training import build, read_config
 from .augment import Augmentation
 from .choose import choose
 from .collate import collate
@@ -27,6 +27,7 @@ from .reading import read_sample
 __all__ = ["Speed", "measure"]
 
 _BATCH = 5
+_NETWORK = "uperfuse-small"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def measure(root: Path, *, split: str = "train", most: int = 100) -> Speed:
         split: whose patches are loaded.
         most: how many at most.
     """
-    data_set, modalities, augmentation = DataSet.open(root), small_modalities(), Augmentation()
+    data_set, modalities, augmentation = DataSet.open(root), build(read_config(_NETWORK)).modalities, Augmentation()
     patches = data_set.split(split).patches[:most]
     spent = dict.fromkeys(("read", "choose", "augment", "prepare", "collate"), 0.0)
 

@@ -1,4 +1,4 @@
-"""One simulated data set for all tests of this folder, and small roots to break."""
+"""Small data sets to break."""
 
 from __future__ import annotations
 
@@ -9,24 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from uperfuse.trainer.data import DataSet, Patch, simulate_data_set
+from uperfuse.trainer.data import Patch
 from uperfuse.trainer.data.layout import DATES_FILES, METADATA_FOLDER
 from uperfuse.trainer.data.splits import write_split
-from uperfuse.trainer.fit import small_modalities
-
-PATCHES, SEED = 20, 3
-
-
-@pytest.fixture(scope="session")
-def data_set(tmp_path_factory) -> DataSet:
-    """Twenty patches, some of which lack sensors or a label."""
-    return simulate_data_set(tmp_path_factory.mktemp("simulated") / "root", patches=PATCHES, seed=SEED)
-
-
-@pytest.fixture(scope="session")
-def modalities():
-    """What the small network takes: all seven, and all but the aerial image may be absent."""
-    return small_modalities()
 
 
 @dataclass(frozen=True)

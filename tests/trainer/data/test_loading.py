@@ -25,8 +25,8 @@ from uperfuse.trainer.data import (
     read_sample,
 )
 from uperfuse.trainer.data.speed import measure
-from uperfuse.trainer.fit import small_network
 from uperfuse.trainer.network import UPerFuse
+from uperfuse.trainer.training import build, read_config
 
 IMAGES = ("AERIAL_RGBI", "DEM_ELEV")
 GROUPS = ("inputs", "days", "masks", "present", "labels")
@@ -171,7 +171,7 @@ def test_a_batch_with_gaps_is_what_the_network_takes(data_set, modalities):
     whole = [one for one in prepared if len(one.images) + len(one.series) == len(modalities)]
     batch = collate([gaps[0], empty[0], whole[0]])
     torch.manual_seed(0)
-    network = UPerFuse(small_network()).eval()
+    network = UPerFuse(build(read_config("uperfuse-small")).spec).eval()
     with torch.no_grad():
         logits = network(batch.inputs, batch.days, batch.masks, present=batch.present, output_px=(64, 64))
     assert batch.present
