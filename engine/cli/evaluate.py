@@ -83,6 +83,7 @@ def _evaluate(
                 split=split,
                 absent=tuple(absent or ()),
                 config=config if place == 0 else None,
+                said=found[0].said if found else None,
                 device=device,
                 precision=precision,
                 batch=batch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 
 from ...engine.plan.network import Task
 from ..data import DataSet, Sample
-from ..description import ExportConfig
+from ..description import ExportConfig, TaskConfig
 from .evaluation import Evaluation, GroupScores, TaskEvaluation
 from .examples import Examples
 from .groups import GROUPINGS, Grouping, Groups
@@ -29,6 +29,7 @@ def evaluate(
     split: str = "test",
     absent: Sequence[str] = (),
     config: Path | None = None,
+    said: Mapping[str, TaskConfig] | None = None,
     device: str = "auto",
     precision: str = "auto",
     batch: int = 4,
@@ -49,6 +50,7 @@ def evaluate(
         absent: modalities to leave out everywhere, that the network can do without.
         config: what a checkpoint does not say of itself, as for `uperfuse export`; of a plan, whose rasters hold the
             labels of a task and which class each value is.
+        said: task -> its labels, where neither the model nor `config` says them: those of an evaluation to compare with.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: of a plan, as `Engine.load` takes it; weights in PyTorch run in float32.
         batch: patches that are mapped at a time.
@@ -70,7 +72,8 @@ def evaluate(
     mapper = open_mapper(path, config=told, device=device, precision=precision, say=say)
     try:
         modalities = keep(mapper.modalities, absent=absent, name=mapper.name, say=say)
-        labels = label_rules(mapper.tasks, said=mapper.said if told is None else told.tasks)
+        words = {**(said or {}), **(mapper.said if told is None else told.tasks)}
+        labels = label_rules(mapper.tasks, said=words)
         patches = ChosenPatches(data_set, split, modalities=modalities, labels=labels, name=mapper.name)
         groups = Groups.of(modalities, (patch.id.domain for patch in patches.patches))
         count = _Count(mapper.tasks, groups, examples=examples)
@@ -80,7 +83,7 @@ def evaluate(
             count.add(samples, mapper.map(samples))
             done += len(samples)
             progress(done, len(patches))
-        return _evaluation(mapper, path, patches, count, groups, split=split, absent=absent)
+        return _evaluation(mapper, path, patches, count, groups, split=split, absent=absent, said=words)
     finally:
         mapper.close()
 
@@ -117,6 +120,7 @@ def _evaluation(
     *,
     split: str,
     absent: Sequence[str],
+    said: Mapping[str, TaskConfig],
 ) -> Evaluation:
     remarks = []
     if patches.unlabelled:
@@ -139,6 +143,7 @@ def _evaluation(
         dates=groups.counted,
         tasks=tuple(_task(task, count, groups) for task in mapper.tasks if count.patches[task.name]),
         remarks=tuple(remarks),
+        said={task.name: said[task.name] for task in mapper.tasks if task.name in said},
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.plan.network import ClassEntry
+from ..description import TaskConfig
 from ..scores import Scores
 from .cost import Cost
 from .groups import Grouping
@@ -94,6 +95,7 @@ class Evaluation:
         dates: series whose clear dates are counted; None where there is none.
         tasks: those that have labels.
         remarks: sentences that a reader of the scores should know.
+        said: task -> whose rasters hold its labels and which class each value is, where that is not FLAIR-HUB's.
     """
 
     model: str
@@ -108,6 +110,7 @@ class Evaluation:
     dates: str | None
     tasks: tuple[TaskEvaluation, ...]
     remarks: tuple[str, ...]
+    said: Mapping[str, TaskConfig] = field(default_factory=dict)
 
     def task(self, name: str) -> TaskEvaluation | None:
         """One task; None where it has no such task, or no labels of it."""

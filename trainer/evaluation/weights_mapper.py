@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -35,7 +36,6 @@ class WeightsMapper:
         name: str,
         said: ExportConfig,
         device: torch.device,
-        cost: Cost,
     ) -> None:
         self._network = network.eval().to(device)
         self._device = device
@@ -43,7 +43,6 @@ class WeightsMapper:
         self.modalities: Mapping[str, Modality] = {each.name: each for each in described.modalities}
         self.tasks: Sequence[Task] = described.tasks
         self.said: Mapping[str, TaskConfig] = said.tasks
-        self.cost = cost
         self.runs = f"PyTorch on {device}, float32"
 
     @classmethod
@@ -65,8 +64,14 @@ class WeightsMapper:
         name = said.name or path.stem
         tiles_px = {modality: PRODUCTS[modality].px for modality in loaded.network.spec.modalities}
         described = describe_network(loaded.network.spec, name=name, said=said, tiles_px=tiles_px, say=say)
-        cost = cost_of_network(loaded.network, tiles_px=tiles_px)
-        return cls(loaded.network, described, name=name, said=said, device=where, cost=cost)
+        return cls(loaded.network, described, name=name, said=said, device=where)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Weights and operations, counted when they are asked for: it takes as long as mapping some patches."""
+        counted = cost_of_network(self._network.cpu(), tiles_px={name: PRODUCTS[name].px for name in self.modalities})
+        self._network.to(self._device)
+        return counted
 
     def map(self, samples: Sequence[Sample]) -> Labels:
         """Map some patches."""
