@@ -52,7 +52,11 @@ def _evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Patches that are mapped at a time.")] = 4,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read ahead; 0 reads in this one.")] = 0,
     examples: Annotated[
-        int, typer.Option(min=0, help="Best and worst patches of each task that the page shows, of each so many.")
+        int,
+        typer.Option(
+            min=0,
+            help="How many of the best and of the worst patches of each task the page shows and the JSON file names.",
+        ),
     ] = 3,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything that was counted here.", show_default=False)
@@ -74,7 +78,8 @@ def _evaluate(
         if path is not None:
             trainer.check_report_path(path)
     data_set = trainer.DataSet.open(data)
-    found = []
+    shown = html_file is not None or json_file is not None
+    found: list[Any] = []
     for place, each in enumerate((model, *(against or ()))):
         with _bar(each.name, out) as progress:
             evaluation = trainer.evaluate(
@@ -88,7 +93,7 @@ def _evaluate(
                 precision=precision,
                 batch=batch,
                 workers=workers,
-                examples=examples if html_file is not None and place == 0 else 0,
+                examples=examples if shown and place == 0 else 0,
                 progress=progress,
                 say=lambda line: out.print(Text(line)),
             )

@@ -50,7 +50,7 @@ def evaluate(
         absent: modalities to leave out everywhere, that the network can do without.
         config: what a checkpoint does not say of itself, as for `uperfuse export`; of a plan, whose rasters hold the
             labels of a task and which class each value is.
-        said: task -> its labels, where neither the model nor `config` says them: those of an evaluation to compare with.
+        said: task -> its labels, where neither the model nor `config` says them; an evaluation to compare with has them.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: of a plan, as `Engine.load` takes it; weights in PyTorch run in float32.
         batch: patches that are mapped at a time.
