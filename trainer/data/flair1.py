@@ -119,7 +119,9 @@ def _named(path: Path) -> Iterator[tuple[PatchId, bool]]:
         numbers = [word for word in rest[2:] if word.isdecimal()]
         if domain.startswith("D") and domain[1:].isalnum() and year.isdecimal() and len(year) == 4 and numbers:
             # a zone's image has a place of its own, as a region of interest of one patch
-            yield PatchId(domain, year, f"{rest[1]}-{rest[0]}-{numbers[0]}", "1", "1"), "MSK" in rest
+            is_mask = "MSK" in rest
+            if is_mask or rest[-1] in (numbers[0], "IMG5"):
+                yield PatchId(domain, year, f"{rest[1]}-{rest[0]}-{numbers[0]}", "1", "1"), is_mask
             return
 
 

@@ -146,8 +146,8 @@ def _folder(config: TrainConfig, out: Path, *, resume: bool) -> None:
         kept = out / _CONFIG
         if not kept.exists() or not (out / STATE).exists():
             raise CheckpointError(f"{out} holds no run that has got through a round; begin without --resume")
-        before = yaml.safe_load(kept.read_text(encoding="utf-8"))
-        changed = [key for key, value in _lasting(config).items() if before.get(key) != value]
+        before, now = _everything(TrainConfig.read(kept)), _everything(config)
+        changed = [key for key, value in now.items() if before[key] != value]
         if changed:
             raise CheckpointError(
                 f"{out} holds a run of another configuration: {', '.join(changed)} differ; go on with its own "
@@ -168,17 +168,16 @@ def _first_process() -> bool:
 def _remember(config: TrainConfig, out: Path, fabric: Fabric) -> None:
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(_lasting(config), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True)
         partial = out / f"{_CONFIG}.partial"
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, out / _CONFIG)
     fabric.barrier()
 
 
-def _lasting(config: TrainConfig) -> dict[str, object]:
+def _everything(config: TrainConfig) -> dict[str, object]:
     """What decides the result of a run; how many workers load does not."""
-    dumped: dict[str, object] = config.model_dump(mode="json", exclude_unset=True, exclude={"recipe": {"workers"}})
-    return dumped
+    return config.model_dump(mode="json", exclude={"recipe": {"workers"}})
 
 
 def _splits(config: TrainConfig) -> dict[str, Path] | None:
