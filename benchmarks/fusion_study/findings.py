@@ -1,0 +1,190 @@
+"""What the results say, in sentences that are computed from them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from itertools import combinations
+
+from .kinds import AERIAL, ALL, COVER, CROPS, HISTORY, KINDS, SERIES
+from .study import Gap, Study
+
+__all__ = [
+    "IMBALANCE",
+    "TASK_WORDS",
+    "TRAINED_FOR",
+    "absence",
+    "auxiliary",
+    "history",
+    "imbalance",
+    "one_absent",
+    "sensors",
+    "series",
+]
+
+TASK_WORDS = {COVER: "land cover", CROPS: "crops"}
+
+IMBALANCE = ("weights", "logit-adjustment", "lovasz", "sampling")
+"""Kinds that answer rare classes."""
+
+TRAINED_FOR = {
+    tuple(name for name in ALL if name not in without): kind
+    for without, kind in (
+        ((HISTORY,), "no-history"),
+        (SERIES, "no-series"),
+        (tuple(name for name in ALL if name not in SERIES), "series"),
+        *((tuple(other for other in ALL if other != name), f"alone-{name}") for name in ALL),
+        *((tuple(o for o in ALL if o not in (AERIAL, name)), f"pair-{name}") for name in ALL if name != AERIAL),
+    )
+}
+"""Sensors that are present -> the kind that was trained with just these."""
+
+
+def sensors(study: Study) -> Iterator[str]:
+    """Does fusion beat each sensor?"""
+    alone = [f"alone-{name}" for name in ALL]
+    pairs = [f"pair-{name}" for name in ALL if name != AERIAL]
+    for task, words in TASK_WORDS.items():
+        if study.has("all", *alone):
+            best = max(alone, key=lambda kind: statistics.fmean(study.values(kind, task)))
+            gap = study.gap("all", best, task)
+            said = _verdict(gap, "beats the best single sensor", "does not beat the best single sensor")
+            yield f"In {words}, fusion of all seven {said} ({KINDS[best].words}): {gap}."
+        if study.has(f"alone-{AERIAL}", *pairs):
+            gaps = {kind: study.gap(kind, f"alone-{AERIAL}", task) for kind in pairs}
+            helped = [kind for kind, gap in gaps.items() if gap.plain and gap.mean > 0]
+            listed = ", ".join(f"{KINDS[kind].words} {gaps[kind]}" for kind in _by_mean(gaps))
+            yield (
+                f"In {words}, {_count(len(helped), len(pairs))} of a second sensor beside the aerial image helps "
+                f"beyond the spread: {listed}."
+            )
+
+
+def absence(study: Study) -> Iterator[str]:
+    """What do learned stand-ins change?"""
+    if not study.has("all", "dropout"):
+        return
+    every = [chosen for count in range(1, len(ALL)) for chosen in combinations(ALL, count)]
+    for task, words in TASK_WORDS.items():
+        for way, called in (("zeros", "zeros in its place"), ("mean", "its mean maps in its place")):
+            gap = one_absent(study, task, way)
+            said = _verdict(gap, "is better", "is not better beyond the spread")
+            yield (
+                f"In {words} with one sensor absent (mean over the seven), the network that learnt with modality "
+                f"dropout {said} than the one that did not, with {called}: {gap}."
+            )
+        gaps = [
+            Gap.between(
+                study.absent("dropout", "stand-in", chosen, task),
+                [
+                    max(pair)
+                    for pair in zip(*(study.absent("all", way, chosen, task) for way in ("zeros", "mean")), strict=True)
+                ],
+            )
+            for chosen in every
+        ]
+        won = sum(gap.mean > 0 for gap in gaps)
+        yield (
+            f"Of all {len(every)} subsets with a sensor absent, it is better in {won} in {words}, counted against the "
+            f"better of zeros and mean maps; by {100 * statistics.fmean(gap.mean for gap in gaps):+.1f} points in the "
+            "mean."
+        )
+        gap = study.gap("dropout", "all", task)
+        cost = "nothing beyond the spread" if not gap.plain else "something" if gap.mean < 0 else "less than nothing"
+        yield f"With every sensor present, learning so costs {cost} in {words}: {gap}."
+    known = {chosen: kind for chosen, kind in TRAINED_FOR.items() if study.has("dropout", kind)}
+    for task, words in TASK_WORDS.items():
+        if known:
+            gaps = [
+                Gap.between(study.absent("dropout", "stand-in", chosen, task), study.values(kind, task)).mean
+                for chosen, kind in known.items()
+            ]
+            yield (
+                f"Against networks trained for just the sensors that are present ({len(known)} of the subsets), this "
+                f"one network for all of them is {100 * statistics.fmean(gaps):+.1f} points in {words} in the mean "
+                f"({100 * min(gaps):+.1f} to {100 * max(gaps):+.1f})."
+            )
+
+
+def one_absent(study: Study, task: str, way: str) -> Gap:
+    """Modality dropout against a way without it: mean over the seven subsets that lack one sensor."""
+
+    def mean(kind: str, way: str) -> list[float]:
+        lacking = [[name for name in ALL if name != absent] for absent in ALL]
+        each = [study.absent(kind, way, present, task) for present in lacking]
+        return [statistics.fmean(values) for values in zip(*each, strict=True)]
+
+    return Gap.between(mean("dropout", "stand-in"), mean("all", way))
+
+
+def series(study: Study) -> Iterator[str]:
+    """Do series decide crops?"""
+    for task in (CROPS, COVER):
+        if study.has("all", "no-series"):
+            gap = study.gap("all", "no-series", task)
+            said = _verdict(gap, "add", "do not add beyond the spread", plural=True)
+            yield f"In {TASK_WORDS[task]}, the three series {said} to the four images: {gap}."
+    if study.has("series", "no-series"):
+        gap = study.gap("series", "no-series", CROPS)
+        said = _verdict(gap, "are better", "are not better beyond the spread", plural=True)
+        yield f"In crops, the series alone {said} than the four images: {gap}."
+
+
+def imbalance(study: Study) -> Iterator[str]:
+    """Is there something for rare classes?"""
+    present = [kind for kind in IMBALANCE if study.has("all", kind)]
+    if not present:
+        return
+    for task, words in TASK_WORDS.items():
+        gaps = {kind: study.gap(kind, "all", task, "rare") for kind in present}
+        for kind in _by_mean(gaps):
+            said = _verdict(gaps[kind], "improves", "does not improve beyond the spread", falls="worsens")
+            overall = study.gap(kind, "all", task)
+            accuracy = study.gap(kind, "all", task, "accuracy")
+            yield (
+                f"In {words}, {KINDS[kind].words} {said} the mean IoU of rare classes: {gaps[kind]} "
+                f"(all classes {overall}, accuracy {accuracy})."
+            )
+
+
+def history(study: Study) -> Iterator[str]:
+    """Does history add little?"""
+    for task, words in TASK_WORDS.items():
+        if study.has("all", "no-history"):
+            gap = study.gap("all", "no-history", task)
+            yield f"In {words}, the historical image beside the six others {_changes(gap)}: {gap}."
+        if study.has(f"pair-{HISTORY}", f"alone-{AERIAL}"):
+            gap = study.gap(f"pair-{HISTORY}", f"alone-{AERIAL}", task)
+            yield f"In {words}, it {_changes(gap)} beside the aerial image alone: {gap}."
+
+
+def auxiliary(study: Study) -> Iterator[str]:
+    """Do losses of single sensors help?"""
+    if not study.has("all", "aux"):
+        return
+    for task, words in TASK_WORDS.items():
+        gap = study.gap("aux", "all", task)
+        said = _verdict(gap, "help", "do not help beyond the spread", plural=True, falls="hurt")
+        yield f"In {words}, auxiliary losses of all seven sensors {said}: {gap}."
+
+
+def _verdict(gap: Gap, rises: str, unclear: str, *, falls: str = "", plural: bool = False) -> str:
+    if gap.plain:
+        if gap.mean > 0:
+            return rises
+        return falls or (f"are worse, not better, and {unclear}" if plural else f"is worse and {unclear}")
+    return unclear
+
+
+def _changes(gap: Gap) -> str:
+    if not gap.plain:
+        return "changes nothing beyond the spread"
+    return "adds" if gap.mean > 0 else "hurts"
+
+
+def _by_mean(gaps: dict[str, Gap]) -> list[str]:
+    return sorted(gaps, key=lambda kind: gaps[kind].mean, reverse=True)
+
+
+def _count(some: int, of: int) -> str:
+    return f"each of {of} choices" if some == of else f"{some} of {of} choices"
