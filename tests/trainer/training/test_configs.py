@@ -1,4 +1,4 @@
-"""The published experiments: each configuration reads, has the published size, and takes a step on simulated patches."""
+"""The published experiments: configurations of the published size that take a step on simulated patches."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def at_rest(name: str, network: UPerFuse) -> bool:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """A step on tiles so small is not worth more, and threads that wait for each other on a busy machine cost minutes."""
+    """Threads that wait for each other on a busy machine cost more than they bring on tiles so small."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
