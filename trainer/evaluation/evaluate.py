@@ -50,7 +50,7 @@ def evaluate(
         absent: modalities to leave out everywhere, that the network can do without.
         config: what a checkpoint does not say of itself, as for `uperfuse export`; of a plan, whose rasters hold the
             labels of a task and which class each value is.
-        said: task -> its labels, where neither the model nor `config` says them; an evaluation to compare with has them.
+        said: task -> its labels, where neither the model nor `config` says them; another evaluation has them.
         device: "auto", "cpu", "cuda" or "cuda:1".
         precision: of a plan, as `Engine.load` takes it; weights in PyTorch run in float32.
         batch: patches that are mapped at a time.
@@ -72,7 +72,7 @@ def evaluate(
     mapper = open_mapper(path, config=told, device=device, precision=precision, say=say)
     try:
         modalities = keep(mapper.modalities, absent=absent, name=mapper.name, say=say)
-        words = {**(said or {}), **(mapper.said if told is None else told.tasks)}
+        words = _of_labels(mapper.said if told is None else told.tasks, said or {})
         labels = label_rules(mapper.tasks, said=words)
         patches = ChosenPatches(data_set, split, modalities=modalities, labels=labels, name=mapper.name)
         groups = Groups.of(modalities, (patch.id.domain for patch in patches.patches))
@@ -86,6 +86,12 @@ def evaluate(
         return _evaluation(mapper, path, patches, count, groups, split=split, absent=absent, said=words)
     finally:
         mapper.close()
+
+
+def _of_labels(own: Mapping[str, TaskConfig], others: Mapping[str, TaskConfig]) -> dict[str, TaskConfig]:
+    """What is said of labels; names of classes alone say nothing of them."""
+    telling = {task: words for task, words in own.items() if words.product is not None or words.values is not None}
+    return {**own, **others, **telling}
 
 
 class _Count:
