@@ -49,6 +49,7 @@ def draw_strips(strips: Sequence[Sample], maps: Mapping[str, Sequence[NDArray[np
         for number in sorted(seen)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), fontsize=8, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
