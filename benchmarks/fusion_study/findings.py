@@ -10,7 +10,7 @@ from .kinds import AERIAL, ALL, COVER, CROPS, HISTORY, KINDS, SERIES
 from .study import Gap, Study
 
 __all__ = [
-    "IMBALANCE",
+    "ANSWERS",
     "TASK_WORDS",
     "TRAINED_FOR",
     "absence",
@@ -24,8 +24,13 @@ __all__ = [
 
 TASK_WORDS = {COVER: "land cover", CROPS: "crops"}
 
-IMBALANCE = ("weights", "logit-adjustment", "lovasz", "sampling")
-"""Kinds that answer rare classes."""
+ANSWERS = {
+    "weights": "class weights",
+    "logit-adjustment": "logit adjustment",
+    "lovasz": "a Lovász term",
+    "sampling": "sampling of patches with rare classes",
+}
+"""Kinds that answer rare classes -> how, in words."""
 
 TRAINED_FOR = {
     tuple(name for name in ALL if name not in without): kind
@@ -95,14 +100,14 @@ def absence(study: Study) -> Iterator[str]:
     known = {chosen: kind for chosen, kind in TRAINED_FOR.items() if study.has("dropout", kind)}
     for task, words in TASK_WORDS.items():
         if known:
-            gaps = [
+            apart = [
                 Gap.between(study.absent("dropout", "stand-in", chosen, task), study.values(kind, task)).mean
                 for chosen, kind in known.items()
             ]
             yield (
                 f"Against networks trained for just the sensors that are present ({len(known)} of the subsets), this "
-                f"one network for all of them is {100 * statistics.fmean(gaps):+.1f} points in {words} in the mean "
-                f"({100 * min(gaps):+.1f} to {100 * max(gaps):+.1f})."
+                f"one network for all of them is {100 * statistics.fmean(apart):+.1f} points in {words} in the mean "
+                f"({100 * min(apart):+.1f} to {100 * max(apart):+.1f})."
             )
 
 
@@ -132,17 +137,17 @@ def series(study: Study) -> Iterator[str]:
 
 def imbalance(study: Study) -> Iterator[str]:
     """Is there something for rare classes?"""
-    present = [kind for kind in IMBALANCE if study.has("all", kind)]
+    present = [kind for kind in ANSWERS if study.has("all", kind)]
     if not present:
         return
     for task, words in TASK_WORDS.items():
         gaps = {kind: study.gap(kind, "all", task, "rare") for kind in present}
         for kind in _by_mean(gaps):
-            said = _verdict(gaps[kind], "improves", "does not improve beyond the spread", falls="worsens")
+            said = _verdict(gaps[kind], "rises", "does not rise beyond the spread", falls="falls")
             overall = study.gap(kind, "all", task)
             accuracy = study.gap(kind, "all", task, "accuracy")
             yield (
-                f"In {words}, {KINDS[kind].words} {said} the mean IoU of rare classes: {gaps[kind]} "
+                f"In {words}, with {ANSWERS[kind]} the mean IoU of rare classes {said}: {gaps[kind]} "
                 f"(all classes {overall}, accuracy {accuracy})."
             )
 

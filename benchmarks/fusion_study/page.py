@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from . import findings
-from .findings import IMBALANCE, TASK_WORDS
+from .findings import ANSWERS, TASK_WORDS
 from .kinds import ALL, COVER, CROPS, KINDS, WORDS
 from .plots import draw
 from .running import AVERAGED_OVER
@@ -44,13 +44,13 @@ def page(study: Study, plots: dict[str, str]) -> Iterator[str]:
         ("Auxiliary losses", iter(()), [*findings.auxiliary(study)], ""),
     )
     for heading, table, sentences, plot in sections:
-        if not sentences:
+        lines = [*table]
+        if not (sentences or lines):
             continue
         yield from ("", f"## {heading}", "")
         yield from (f"- {sentence}" for sentence in sentences)
         if plot in plots:
             yield from ("", f"![{plots[plot]}]({plot})")
-        lines = [*table]
         if lines:
             yield from ("", *lines)
     yield from ("", *_circumstances(study))
@@ -79,7 +79,7 @@ def _introduction(study: Study) -> Iterator[str]:
 
 
 def _sensor_table(study: Study) -> Iterator[str]:
-    kinds = [kind for kind in KINDS if study.has(kind) and kind not in IMBALANCE]
+    kinds = [kind for kind in KINDS if study.has(kind) and kind not in ANSWERS]
     yield "| network | land cover: mIoU | accuracy | crops: mIoU | accuracy | parameters (M) |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for kind in kinds:
@@ -125,7 +125,7 @@ def _absence_table(study: Study) -> Iterator[str]:
 
 
 def _rare_table(study: Study) -> Iterator[str]:
-    kinds = [kind for kind in ("all", *IMBALANCE) if study.has(kind)]
+    kinds = [kind for kind in ("all", *ANSWERS) if study.has(kind)]
     for task, words in TASK_WORDS.items():
         shares = study.shares[task]
         listed = ", ".join(f"{name} {100 * shares[name]:.2f}" for name in study.rare(task))

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .findings import IMBALANCE, TASK_WORDS
+from .findings import ANSWERS, TASK_WORDS
 from .kinds import ALL, KINDS
 from .study import Measure, Study, ends_of
 
@@ -57,7 +57,7 @@ def _sensors(study: Study) -> Figure | None:
     if not kinds:
         return None
     kinds.sort(key=lambda kind: (_family(kind) != "alone", _family(kind) != "pair"))
-    figure, panels = _figure(height=1.2 + 0.27 * len(kinds))
+    figure, panels = _figure(height=1.6 + 0.25 * len(kinds))
     for axes, (task, words) in zip(panels, TASK_WORDS.items(), strict=True):
         _bars(axes, study, kinds, task, "mIoU", colours=[_COLOURS[_family(kind)] for kind in kinds])
         axes.set(xlabel="mIoU in test domains (%)", title=words)
@@ -89,10 +89,10 @@ def _absent(study: Study) -> Figure | None:
 
 
 def _rare(study: Study) -> Figure | None:
-    kinds = [kind for kind in ("all", *IMBALANCE) if study.has(kind)]
+    kinds = [kind for kind in ("all", *ANSWERS) if study.has(kind)]
     if len(kinds) < 2:
         return None
-    figure, panels = _figure(height=1.6 + 0.5 * len(kinds))
+    figure, panels = _figure(height=1.9 + 0.45 * len(kinds))
     for axes, (task, words) in zip(panels, TASK_WORDS.items(), strict=True):
         _bars(
             axes,
@@ -100,7 +100,7 @@ def _rare(study: Study) -> Figure | None:
             kinds,
             task,
             "mIoU",
-            colours=["#c9d3d8"] * len(kinds),
+            colours=["#8aa8b8"] * len(kinds),
             label="all classes",
             shift=0.2,
             height=0.38,
@@ -119,7 +119,8 @@ def _rare(study: Study) -> Figure | None:
         axes.set(xlabel="mean IoU in test domains (%)", title=words)
         axes.set_yticks(range(len(kinds)), ["cross-entropy", *(KINDS[kind].words for kind in kinds[1:])])
     panels[1].tick_params(labelleft=False)
-    panels[0].legend(fontsize=8, loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -151,7 +152,7 @@ def _bars(
         )
         axes.text(ends["mean"] + spread + 0.4, place - shift, f"{ends['mean']:.1f}", va="center", fontsize=7)
     axes.set_yticks(range(len(kinds)), [KINDS[kind].words for kind in kinds])
-    axes.invert_yaxis()
+    axes.set_ylim(len(kinds) - 0.45, -0.55)
     axes.margins(x=0.12)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)

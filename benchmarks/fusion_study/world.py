@@ -175,7 +175,7 @@ def _means(pixels: Pixels, side_px: int) -> Pixels:
         return pixels
     shape = rows // factor, factor, columns // factor, factor
     values = pixels.values.reshape(*pixels.values.shape[:-2], *shape).mean((-3, -1), dtype=np.float64)
-    void = pixels.void.reshape(len(pixels.void), *shape).any((-3, -1))
+    void: NDArray[np.bool_] = np.asarray(pixels.void.reshape(len(pixels.void), *shape).any((-3, -1)))
     exact = np.rint(values) if pixels.values.dtype.kind in "iu" else values
     return Pixels(np.where(void[:, None], 0, exact).astype(pixels.values.dtype), void)
 
