@@ -256,6 +256,8 @@ def main(arguments: Sequence[str] | None = None, *, learning: Learning | None = 
         picture,
     )
     command = f"python -m benchmarks.real.land_cover {asked.folder.name} --seeds {asked.seeds} --steps {asked.steps}"
+    command += f" --first-seed {asked.first_seed}" if asked.first_seed else ""
+    command += f" --pixels {asked.pixels}" if asked.pixels else ""
     lines = [
         *_words(strips, learning, pixels=min(asked.pixels or learnt, learnt), seeds=seeds, weights=weights),
         "",
