@@ -12,6 +12,7 @@ import yaml
 from tests.conftest import ROOT
 from uperfuse.engine.rasters import Scene
 from uperfuse.trainer.export import ExportConfig
+from uperfuse.trainer.training import TrainConfig
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -27,9 +28,10 @@ def test_python_runs(code):
 
 
 def test_yaml_is_understood():
-    scene, config = map(yaml.safe_load, snippets("yaml"))
+    scene, config, training = map(yaml.safe_load, snippets("yaml"))
     assert set(Scene.model_validate(scene).inputs) == {"AERIAL_RGBI", "DEM_ELEV", "SENTINEL2_TS"}
     assert ExportConfig.model_validate(config).tasks["WETLANDS"].classes[2].ignored
+    assert TrainConfig.model_validate(training).tasks["GREEN-AND-GREY"].classes[3].ignored
 
 
 def test_commands_and_options_exist():

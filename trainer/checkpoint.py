@@ -109,7 +109,15 @@ def save_checkpoint(network: UPerFuse, path: str | Path, *, said: ExportConfig |
     if said is not None:
         metadata[_SAID] = said.model_dump_json(exclude_unset=True)
     save_file(weights, str(partial), metadata=metadata)
+    partial.chmod(_readable())
     os.replace(partial, path)
+
+
+def _readable() -> int:
+    """The mode of a file that anybody writes: safetensors' own is for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...], ExportConfig]:

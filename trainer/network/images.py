@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -122,21 +123,28 @@ def timm_weights(encoder: str, spec: ImageSpec, *, file: Path | None = None) -> 
     """
     overlay = None if file is None else {"file": str(file)}
     try:
-        model = _create(
-            spec.backbone,
-            channels=spec.channels,
-            tile_px=spec.tile_px,
-            encoder=encoder,
-            pretrained=True,
-            pretrained_cfg_overlay=overlay,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.searchsorted", UserWarning)  # timm's own, where windows shrink
+            model = _create(
+                spec.backbone,
+                channels=spec.channels,
+                tile_px=spec.tile_px,
+                encoder=encoder,
+                pretrained=True,
+                pretrained_cfg_overlay=overlay,
+            )
     except (OSError, RuntimeError, KeyError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         where = "timm's hub" if file is None else str(file)
         raise CheckpointError(
-            f"weights of {encoder} cannot be had from {where} ({str(error).splitlines()[0]}); give a file of them "
+            f"weights of {encoder} cannot be had from {where} ({reason}); give a file of them "
             f"under start: pretrained: {encoder}: FILE, or begin with random ones"
         ) from error
-    return dict(model.state_dict())
+    # timm's small ConvNeXts multiply pixels by convolutions of one pixel, which is the same
+    return {
+        name: value.flatten(1) if ".mlp.fc" in name and value.ndim == 4 else value
+        for name, value in model.state_dict().items()
+    }
 
 
 def _create(

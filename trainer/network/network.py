@@ -317,12 +317,14 @@ class UPerFuse(nn.Module):
 
 
 def _rows(present: Tensor) -> Tensor:
-    """Indices of the rows to encode: those that are present, or the first where none is.
+    """Indices of the rows to encode: those that are present, and absent ones that make them two, if there are two.
 
-    Processes that train together wait for each other in every layer, so that none may leave a sensor out.
+    Processes that train together wait for each other in every layer, so that none may leave a sensor out; and a batch
+    norm learns nothing from a single value, which a single row's pooled map is.
     """
-    rows = present.bool().nonzero().flatten()
-    return rows if len(rows) else rows.new_zeros(1)
+    ordered = present.bool().logical_not().sort(stable=True).indices
+    least = min(2, len(present))
+    return ordered[: max(int(present.sum()), least)].sort().values
 
 
 def _spread(values: Tensor, rows: Tensor, count: int) -> Tensor:

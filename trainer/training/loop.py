@@ -44,6 +44,9 @@ __all__ = ["BEST", "LAST", "STATE", "Machines", "Round", "Validation", "fit"]
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.ckpt"
 """Files of a run: the weights with the best scores, the newest, and everything that a restart needs."""
 
+_FIRST = 1000
+"""By what the cycle's first learning rate is smaller than its peak, as in the reference."""
+
 _PATIENCE = timedelta(hours=6)
 """How long processes wait for the first one, which reads every file of the data set before they begin."""
 
@@ -165,6 +168,11 @@ def fit(
     """
     fabric = fabric or Machines(accelerator="cpu").fabric(recipe)
     share = Share(recipe.batch, fabric.world_size, fabric.global_rank, recipe.portions)
+    if share.portion * fabric.world_size < 2 and objective.network.head_scale > 1:
+        raise CheckpointError(
+            "one patch goes through the network at once, of which UPerNet's pooled maps cannot learn what is usual; "
+            "choose a batch of at least two in each portion"
+        )
     count = len(cast(Sized, train))
     rounds, round_steps = recipe.rounds(count)
     run = _Run(objective, fabric, recipe, steps=rounds * round_steps)
@@ -241,7 +249,14 @@ class _Run:
         optimiser = torch.optim.AdamW(
             objective.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
-        self._schedule = OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps, pct_start=recipe.warm_up)
+        self._schedule = OneCycleLR(
+            optimiser,
+            recipe.learning_rate,
+            total_steps=steps,
+            pct_start=recipe.warm_up,
+            div_factor=_FIRST,
+            cycle_momentum=False,
+        )
         self._model, self._optimiser = fabric.setup(_Stage(objective), optimiser)
 
     def round(
@@ -381,6 +396,9 @@ class _Scoring:
     def __call__(self, network: UPerFuse) -> dict[str, Scores]:
         ignored = {task.name: [entry.ignored for entry in task.classes] for task in self._tasks}
         counts = {name: GroupedConfusion(flags).to(self._fabric.device) for name, flags in ignored.items()}
+        nothing = torch.zeros((0, 1, 1), dtype=torch.uint8, device=self._fabric.device)
+        for each in counts.values():
+            each.update(nothing, nothing)  # a process may have no labels of a task
         for batch in self._loader:
             here = batch.to(self._fabric.device)
             size = next(iter(here.labels.values())).shape[-2:]

@@ -15,7 +15,10 @@ _Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Recipe(BaseModel):
-    """Numbers of the optimiser. What is left out is the reference's, but for the average of the weights.
+    """Numbers of the optimiser.
+
+    What is left out is the reference's, but for the average of the weights and the limit of their gradient, of which it
+    has neither.
 
     Attributes:
         epochs: passes over the training patches; `steps` takes its place.

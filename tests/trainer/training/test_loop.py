@@ -227,6 +227,12 @@ def test_a_loss_that_is_no_number_stops_it(config_of, data_set):
         fit(objective, patches_of(data_set, built), recipe=Recipe(steps=2, batch=2))
 
 
+def test_one_patch_at_once_is_refused(config_of, data_set):
+    built, objective = objective_of(config_of())
+    with pytest.raises(CheckpointError, match="one patch goes through the network at once"):
+        fit(objective, patches_of(data_set, built), recipe=Recipe(steps=2, batch=2, portions=2))
+
+
 def test_a_state_of_another_training_is_refused(config_of, tmp_path):
     config = config_of(recipe={"steps": 2})
     quietly(config, tmp_path / "run")

@@ -89,7 +89,7 @@ def test_timms_weights_come_from_a_file(config_of, tmp_path):
     network = begin(build(config).spec, config, old=None, say=said.append)
     assert said == [f"encoder of {each}: {name} of timm" for each in ("AERIAL_RGBI", "DEM_ELEV")]
     key = "encoders.DEM_ELEV.seg_model.model.stages_2.blocks.1.mlp.fc1.weight"
-    assert torch.equal(network.state_dict()[key], given.state_dict()["stages.2.blocks.1.mlp.fc1.weight"])
+    assert torch.equal(network.state_dict()[key], given.state_dict()["stages.2.blocks.1.mlp.fc1.weight"].flatten(1))
     assert network.state_dict()["encoders.DEM_ELEV.seg_model.model.stem_0.weight"].shape[1] == 2
     missing = config.model_copy(
         update={"start": config.start.model_copy(update={"pretrained": {name: tmp_path / "none.safetensors"}})}
