@@ -212,7 +212,7 @@ SURFACE = {
         "Draws",
         "LabelRule",
         "PreparedDataset",
-        "Share",
+        "Shard",
         "draw_absent",
     },
     "trainer/description": {

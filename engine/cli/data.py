@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ..errors import CheckpointError
+from .bars import counting
 from .tables import console, count, table, titled
 
 __all__ = ["register"]
@@ -37,7 +34,7 @@ def _check(
 ) -> None:
     """Read every file of a data set; list what is broken, and count classes and domains. Exits with 1 if it is."""
     trainer, out = _trainer(), console()
-    with _bar(out) as progress:
+    with counting(out, "patches") as progress:
         report = trainer.check(root, workers=workers, progress=progress)
     out.print(titled("Domains", _domains(report)))
     out.print(titled("Classes", _classes(report)))
@@ -60,7 +57,7 @@ def _simulate(
 ) -> None:
     """Write a data set of the simulated world: ten rasters a patch, labels of both tasks, split files and dates."""
     trainer, screen = _trainer(), console()
-    with _bar(screen) as progress:
+    with counting(screen, "patches") as progress:
         made = trainer.simulate_data_set(out, patches=patches, seed=seed, workers=workers, progress=progress)
     for name, split in made.splits.items():
         screen.print(Text(f"{name}: {len(split.patches)} patches of {', '.join(split.domains)}"))
@@ -79,15 +76,6 @@ def _import_flair1(
     made = _trainer().import_flair1(folder, out, split=split)
     for name, each in made.splits.items():
         console().print(Text(f"{name}: {len(each.patches)} patches of {', '.join(each.domains)}"))
-
-
-@contextmanager
-def _bar(out: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal that goes when the work is done."""
-    columns = TextColumn("patches"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("patches", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _trainer() -> Any:

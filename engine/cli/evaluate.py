@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ..errors import CheckpointError
+from .bars import counting
 from .tables import console, table, titled
 
 __all__ = ["register"]
@@ -81,7 +79,7 @@ def _evaluate(
     shown = html_file is not None or json_file is not None
     found: list[Any] = []
     for place, each in enumerate((model, *(against or ()))):
-        with _bar(each.name, out) as progress:
+        with counting(out, each.name) as progress:
             evaluation = trainer.evaluate(
                 each,
                 data_set,
@@ -103,15 +101,6 @@ def _evaluate(
         if path is not None:
             trainer.write_report(path, written(found[0], found[1:]))
             out.print(Text(f"written: {path}"))
-
-
-@contextmanager
-def _bar(name: str, out: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal that goes when a network has mapped all patches."""
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print(trainer: Any, found: list[Any], out: Console) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ..errors import CheckpointError
+from .bars import counting
 from .tables import console
 
 __all__ = ["register"]
@@ -48,16 +48,14 @@ def _train(
     training = _trainer()
     screen = console()
     read = training.read_config(config, data=data, start=start, teacher=teacher, workers=workers)
-    columns = TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("steps", total=None)
+    with counting(screen, "steps") as progress:
         outcome = training.train(
             read,
             out=out,
             machines=training.Machines(accelerator=accelerator, devices=devices, nodes=nodes),
             resume=resume,
             say=lambda line: screen.print(Text(line)),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     screen.print(Text(f"{outcome.weights}: uperfuse export {outcome.weights} makes a plan of it"))
 

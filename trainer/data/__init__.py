@@ -6,7 +6,7 @@ from .check import ClassCount, DomainCount, Report, check
 from .choose import choose
 from .collate import Batch, collate
 from .data_set import DataSet
-from .draws import Draw, Draws, Share
+from .draws import Draw, Draws, Shard
 from .errors import DataSetError
 from .flair1 import import_flair1
 from .labels import FLAIRHUB_LABELS, LabelRule
@@ -38,7 +38,7 @@ __all__ = [
     "Report",
     "Sample",
     "Series",
-    "Share",
+    "Shard",
     "Split",
     "check",
     "choose",

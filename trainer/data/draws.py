@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-__all__ = ["Draw", "Draws", "Share"]
+__all__ = ["Draw", "Draws", "Shard"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """What one process takes of every step.
 
     Attributes:
@@ -73,7 +73,7 @@ class Draws(Sampler[Draw]):
     Args:
         count: items of the data set.
         seed: of the order.
-        share: of this process.
+        shard: of this process.
         steps: first step, and the one to stop before.
         weights: how much likelier an item is drawn, [count]; None takes each once before any comes again.
 
@@ -82,23 +82,23 @@ class Draws(Sampler[Draw]):
     """
 
     def __init__(
-        self, count: int, *, seed: int, share: Share, steps: tuple[int, int], weights: Sequence[float] | None = None
+        self, count: int, *, seed: int, shard: Shard, steps: tuple[int, int], weights: Sequence[float] | None = None
     ) -> None:
         if count < 1:
             raise ValueError("no item to draw from, expected at least one; look at the split")
         self._count = count
         self._seed = seed
-        self._share = share
+        self._shard = shard
         self._steps = steps
         self._odds = None if weights is None else _odds(weights, count)
 
     def __len__(self) -> int:
-        return (self._steps[1] - self._steps[0]) * self._share.portion * self._share.portions
+        return (self._steps[1] - self._steps[0]) * self._shard.portion * self._shard.portions
 
     def __iter__(self) -> Iterator[Draw]:
         lap, order = -1, np.zeros(0, np.intp)
         for step in range(*self._steps):
-            for number in self._share.numbers(step):
+            for number in self._shard.numbers(step):
                 if number // self._count != lap:
                     lap = number // self._count
                     order = self._order(lap)

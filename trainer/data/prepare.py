@@ -19,9 +19,9 @@ from ...engine.tiles import ImageTile, SeriesTile
 from .dates import Dates
 from .errors import DataSetError
 from .layout import PatchId
-from .sample import Sample, Series
+from .sample import UNLABELLED, Sample, Series
 
-__all__ = ["Prepared", "PreparedSeries", "prepare_sample"]
+__all__ = ["Prepared", "PreparedSeries", "prepare_sample", "take_bands"]
 
 Floats = NDArray[np.float32]
 
@@ -64,7 +64,8 @@ def prepare_sample(sample: Sample, modalities: Mapping[str, Modality], *, teache
     """Prepare every modality of a sample.
 
     Args:
-        sample: chosen from by `choose`, and augmented or not.
+        sample: chosen from by `choose`, and augmented or not. Labels are not known where the first image is void,
+            for the map will be.
         modalities: what the network takes, as its plan says it.
         teacher: the same sample, prepared for a teacher.
 
@@ -76,25 +77,43 @@ def prepare_sample(sample: Sample, modalities: Mapping[str, Modality], *, teache
         series = {name: _series(series, modalities[name]) for name, series in sample.series.items()}
     except TileError as error:
         raise DataSetError(f"{sample.patch}: {error}") from None
-    return Prepared(sample.patch, images, series, sample.labels, teacher)
+    return Prepared(sample.patch, images, series, _seen_labels(sample, modalities), teacher)
+
+
+def _seen_labels(sample: Sample, modalities: Mapping[str, Modality]) -> Mapping[str, NDArray[np.uint8]]:
+    """Labels without those under void pixels of the network's first modality, if that is an image."""
+    base = next(iter(modalities))
+    if base not in sample.images or not sample.images[base].void.any():
+        return sample.labels
+    void = sample.images[base].void[0]
+
+    def masked(label: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        rows, columns = (np.arange(side) * many // side for side, many in zip(label.shape, void.shape, strict=True))
+        return np.where(void[np.ix_(rows, columns)], np.uint8(UNLABELLED), label)
+
+    return {task: masked(label) for task, label in sample.labels.items()}
 
 
 def _image(pixels: Pixels, modality: Modality) -> Floats:
     void = pixels.void[0] if pixels.void.any() else None
-    prepared: Floats = prepare_image(ImageTile(_bands(pixels.values, modality)[0], void), modality)[0]
+    prepared: Floats = prepare_image(ImageTile(take_bands(pixels.values, modality)[0], void), modality)[0]
     return prepared
 
 
 def _series(series: Series, modality: Modality) -> PreparedSeries:
     days = days_from_reference(series.dates, reference_day=modality.reference_day or "")
     void = series.pixels.void if series.pixels.void.any() else None
-    tile = SeriesTile(_bands(series.pixels.values, modality), days, void)
+    tile = SeriesTile(take_bands(series.pixels.values, modality), days, void)
     pixels, days, _ = prepare_series(tile, modality, buckets=(len(series.dates),))
     return PreparedSeries(pixels[0], days[0], series.dates)
 
 
-def _bands(values: NDArray[Any], modality: Modality) -> NDArray[Any]:
-    """Of all bands of the file [T, C, Y, X] those that the network takes, in its order."""
+def take_bands(values: NDArray[Any], modality: Modality) -> NDArray[Any]:
+    """Of all bands of a data set's file [T, C, Y, X] those that a network takes, in its order.
+
+    Raises:
+        DataSetError: it takes others.
+    """
     held = MODALITIES[modality.name].bands
     if modality.bands == held:
         return values

@@ -20,6 +20,7 @@ from ...engine.rasters.digital_numbers import cast
 from ...engine.rasters.source import Pixels
 from ..data import DataSetError, Sample
 from ..data.layout import LABEL_PX, PRODUCTS
+from ..data.prepare import take_bands
 from ..description import TaskConfig
 from .cost import Cost, cost_of_plan
 from .mappers import Labels
@@ -114,14 +115,7 @@ def tile_side(path: Path, manifest: Manifest) -> int:
 
 def _numbers(sample: Sample, pixels: Pixels, modality: Modality) -> NDArray[Any]:
     """Of all bands of the file [T, C, Y, X] those that the plan takes, in its order and type."""
-    held = MODALITIES[modality.name].bands
-    strangers = [band for band in modality.bands if band not in held]
-    if strangers:
-        raise DataSetError(
-            f"the plan takes {', '.join(strangers)} of {modality.name}, files hold {', '.join(held)}; evaluate a plan "
-            "of those bands"
-        )
-    values = pixels.values[:, [held.index(band) for band in modality.bands]]
+    values = take_bands(pixels.values, modality)
     try:
         return cast(values, void=pixels.void, target=np.dtype(modality.dtype))
     except ValueError as error:

@@ -26,15 +26,15 @@ from torch.optim.lr_scheduler import OneCycleLR
 from ...engine.errors import CheckpointError
 from ...engine.plan.network import Modality, Task
 from ..checkpoint import load_checkpoint, save_checkpoint
-from ..data import Batch, Draws, PreparedDataset, Share, make_loader
+from ..data import Batch, Draws, PreparedDataset, Shard, make_loader
 from ..description import ExportConfig
 from ..network import UPerFuse
 from ..scores import GroupedConfusion, Scores, scores_of
 from .average import MovingAverage
+from .log import Log
 from .objective import Objective
 from .processes import share_batch_norm
 from .recipe import Recipe
-from .record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -167,8 +167,8 @@ def fit(
         CheckpointError: the loss is not finite, or the state does not belong to this training.
     """
     fabric = fabric or Machines(accelerator="cpu").fabric(recipe)
-    share = Share(recipe.batch, fabric.world_size, fabric.global_rank, recipe.portions)
-    if share.portion * fabric.world_size < 2 and objective.network.head_scale > 1:
+    shard = Shard(recipe.batch, fabric.world_size, fabric.global_rank, recipe.portions)
+    if shard.portion * fabric.world_size < 2 and objective.network.head_scale > 1:
         raise CheckpointError(
             "one patch goes through the network at once, of which UPerNet's pooled maps cannot learn what is usual; "
             "choose a batch of at least two in each portion"
@@ -180,18 +180,18 @@ def fit(
         assert folder is not None, "a state lies in a folder"
         run.load(folder / STATE)
     best = run.best_weights(folder)
-    record = Record(folder, step=run.step) if folder is not None and fabric.is_global_zero else None
-    draws = Draws(count, seed=recipe.seed, share=share, steps=(run.step, run.steps), weights=odds)
+    log = Log(folder, step=run.step) if folder is not None and fabric.is_global_zero else None
+    draws = Draws(count, seed=recipe.seed, shard=shard, steps=(run.step, run.steps), weights=odds)
     complete = modalities if fabric.world_size > 1 else None
     loader = make_loader(
-        train, batch=share.portion, workers=recipe.workers, draws=draws, pin=_cuda(fabric), complete=complete
+        train, batch=shard.portion, workers=recipe.workers, draws=draws, pin=_cuda(fabric), complete=complete
     )
     score = None if valid is None else _Scoring(valid, fabric, workers=recipe.workers)
     try:
         with deterministic(recipe.deterministic):
             batches = iter(loader)
             for number in range(run.step // round_steps + 1, rounds + 1):
-                losses = run.round(batches, round_steps, record, progress)
+                losses = run.round(batches, round_steps, log, progress)
                 scores = {} if score is None else score(run.average.network)
                 done = run.judged(Round(number, rounds, run.step, losses, scores, best=False), scored=score is not None)
                 if done.best:
@@ -199,12 +199,12 @@ def fit(
                 if fabric.is_global_zero:
                     told(done)
                 if folder is not None:
-                    run.save(folder, done, record, said)
+                    run.save(folder, done, log, said)
                 if recipe.patience is not None and run.waited >= recipe.patience:
                     break
     finally:
-        if record is not None:
-            record.close()
+        if log is not None:
+            log.close()
     network = run.average.network
     network.load_state_dict(best)
     return network
@@ -260,7 +260,7 @@ class _Run:
         self._model, self._optimiser = fabric.setup(_Stage(objective), optimiser)
 
     def round(
-        self, batches: Iterator[Batch], steps: int, record: Record | None, progress: Callable[[int, int], None]
+        self, batches: Iterator[Batch], steps: int, log: Log | None, progress: Callable[[int, int], None]
     ) -> dict[str, float]:
         """Take some steps; mean losses over them and all processes."""
         sums: dict[str, Tensor] = {}
@@ -272,9 +272,9 @@ class _Run:
                 counts[name] = counts.get(name, 0) + 1
             self.step += 1
             progress(self.step, self.steps)
-            if record is not None:
-                record.scalar("step/loss", float(parts["loss"]), step=self.step)
-                record.scalar("step/learning rate", float(self._schedule.get_last_lr()[0]), step=self.step)
+            if log is not None:
+                log.scalar("step/loss", float(parts["loss"]), step=self.step)
+                log.scalar("step/learning rate", float(self._schedule.get_last_lr()[0]), step=self.step)
         means = {name: value / counts[name] for name, value in sums.items()}
         return {
             name: float(cast(Tensor, self._fabric.all_reduce(value, reduce_op="mean"))) for name, value in means.items()
@@ -332,13 +332,13 @@ class _Run:
             own = load_checkpoint(folder / BEST).network.state_dict()
         return {name: value.clone() for name, value in own.items()}
 
-    def save(self, folder: Path, done: Round, record: Record | None, said: ExportConfig | None) -> None:
+    def save(self, folder: Path, done: Round, log: Log | None, said: ExportConfig | None) -> None:
         """Write weights, numbers and state; each file is whole or as it was."""
-        if record is not None:
+        if log is not None:
             numbers = {f"train/{name}": value for name, value in done.losses.items()}
             for task, scores in done.scores.items():
                 numbers |= {f"valid/mIoU {task}": scores.mean_iou, f"valid/accuracy {task}": scores.accuracy}
-            record.row(numbers, step=done.step)
+            log.row(numbers, step=done.step)
             if done.best:
                 save_checkpoint(self.average.network, folder / BEST, said=said)
             save_checkpoint(self.average.network, folder / LAST, said=said)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uperfuse.trainer.data import Draws, Share, draw_absent
+from uperfuse.trainer.data import Draws, Shard, draw_absent
 
 
 def drawn(steps, *, count=7, weights=None, **share):
-    return [*Draws(count, seed=3, share=Share(**share), steps=steps, weights=weights)]
+    return [*Draws(count, seed=3, shard=Shard(**share), steps=steps, weights=weights)]
 
 
 def test_processes_portions_and_restarts_share_one_stream():
@@ -37,7 +37,7 @@ def test_weights_are_the_odds_of_being_drawn():
 
 def test_shares_and_weights_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="a batch of 6 over 2 processes and 2 portions each"):
-        Share(6, processes=2, portions=2)
+        Shard(6, processes=2, portions=2)
     with pytest.raises(ValueError, match="no item to draw from"):
         drawn((0, 1), batch=1, count=0)
     for weights in ([1.0], [0.0] * 7, [-1.0] + [1.0] * 6, [np.nan] * 7):

@@ -17,7 +17,7 @@ from uperfuse.trainer.data import (
     Draws,
     LabelRule,
     PatchDataset,
-    Share,
+    Shard,
     choose,
     collate,
     make_loader,
@@ -46,7 +46,7 @@ def trained_on(data_set, modalities, **settings):
 
 def test_spawned_workers_give_the_same_batches(data_set, modalities):
     patches = trained_on(data_set, modalities, augmentation=Augmentation(), absence={"SPOT_RGBI": 0.5}, seed=4)
-    draws = Draws(len(patches), seed=1, share=Share(3), steps=(2, 6))
+    draws = Draws(len(patches), seed=1, shard=Shard(3), steps=(2, 6))
     alone = list(make_loader(patches, batch=3, draws=draws))
     spawned = make_loader(patches, batch=3, draws=draws, workers=2)
     assert spawned.multiprocessing_context.get_start_method() == "spawn"

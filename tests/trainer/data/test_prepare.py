@@ -104,3 +104,15 @@ def test_numbers_that_are_none_are_refused_with_their_patch(data_set, modalities
     sample.images["DEM_ELEV"].values[0, 0, 3, 4] = np.inf
     with pytest.raises(DataSetError, match=f"{patch.id}: DEM_ELEV has .* NaN or infinite values"):
         prepare_sample(Sample(sample.patch, sample.images, {}, {}), modalities)
+
+
+def test_labels_under_void_pixels_of_the_base_are_not_known(data_set, modalities):
+    patch = data_set.split("train").patches[0]
+    sample = read_sample(data_set.root, patch, dates=data_set.dates, modalities=["AERIAL_RGBI", "DEM_ELEV"])
+    sample.images["AERIAL_RGBI"].void[0, :, 100:120] = True
+    images = {name: modalities[name] for name in ("AERIAL_RGBI", "DEM_ELEV")}
+    for task, label in prepare_sample(sample, images).labels.items():
+        assert (label[:, 100:120] == 255).all()
+        assert np.array_equal(np.delete(label, np.s_[100:120], 1), np.delete(sample.labels[task], np.s_[100:120], 1))
+    # the same labels serve a network that begins with another sensor
+    assert prepare_sample(sample, {"DEM_ELEV": modalities["DEM_ELEV"]}).labels is sample.labels

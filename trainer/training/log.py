@@ -10,12 +10,12 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Record"]
+__all__ = ["Log"]
 
 _TABLE = "rounds.csv"
 
 
-class Record:
+class Log:
     """The numbers of a run, as a CSV table and for TensorBoard; what a restart does again is written once.
 
     Args:
