@@ -62,9 +62,9 @@ def _introduction(study: Study) -> Iterator[str]:
         f"Networks of the same kind and size, trained by the trainer's own loop on {study.learnt} patches of simulated "
         f"land in {study.domains[0]} domains and scored in {study.domains[1]} others, on the {study.tested} of "
         f"{study.test_patches} test patches that every sensor has seen. The networks are small (ConvNeXt V2 "
-        "16-32-48-64, one block a stage; U-TAE 16-16-16-32; UPerNet of 16 channels), aerial image and elevation are "
-        f"taken at 0.4 m, and each learns in {settings.steps} steps of {settings.batch} quarters of patches, both "
-        "tasks at once: enough to tell choices apart, not to tell how good a network can become."
+        "16-32-48-64, one block a stage; U-TAE 16-16-16-32; UPerNet of 16 channels), images are taken at "
+        f"0.8 m or coarser, and each learns in {settings.steps} steps of {settings.batch} patches, both tasks at "
+        "once: enough to tell choices apart, not to tell how good a network can become."
     )
     yield ""
     if seeds == 1:
@@ -74,7 +74,8 @@ def _introduction(study: Study) -> Iterator[str]:
             f"Each kind was trained with {seeds} seeds, of weights, order and augmentation. Numbers are mean ± "
             "standard deviation over seeds, of differences that of the differences seed by seed; a difference lies "
             "beyond the spread when its mean is more than twice that. mIoU is the macro mean over the evaluated "
-            "classes that occur, in percent, of every eighth pixel along both axes."
+            "classes that occur, in percent, of every fourth pixel along both axes; of subsets of sensors, of every "
+            "16th."
         )
 
 

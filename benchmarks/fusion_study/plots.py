@@ -150,7 +150,14 @@ def _bars(
             label=label if place == 0 and label else None,
             error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
         )
-        axes.text(ends["mean"] + spread + 0.4, place - shift, f"{ends['mean']:.1f}", va="center", fontsize=7)
+        axes.annotate(
+            f"{ends['mean']:.1f}",
+            (ends["mean"] + spread, place - shift),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+        )
     axes.set_yticks(range(len(kinds)), [KINDS[kind].words for kind in kinds])
     axes.set_ylim(len(kinds) - 0.45, -0.55)
     axes.margins(x=0.12)

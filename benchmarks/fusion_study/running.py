@@ -88,7 +88,7 @@ def run(kind: Kind, world: World, settings: Settings, *, seed: int) -> Result:
     config = config_of(kind, settings, seed=seed, statistics=world.statistics)
     built = build(config)
     objective = _objective(built, config, world)
-    augmentation = Augmentation(quarters=True, max_dates=settings.max_dates)
+    augmentation = Augmentation(max_dates=settings.max_dates)
     absence = {name: kind.dropout for name in kind.modalities if kind.dropout}
     seen = tuple(s for s in world.learnt if any(name in s.images or name in s.series for name in kind.modalities))
     patches = Draft(seen, built.modalities, augmentation=augmentation, absence=absence, seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -22,8 +23,8 @@ Maps = Sequence[Tensor]
 Subset = tuple[str, ...]
 """Sensors that are present, in FLAIR-HUB's order."""
 
-_CELLS = 64
-"""Along the side of a tile: cells of a decoder whose first image has 256 px."""
+_STRIDE = 4
+"""Of the labels every how manieth pixel is scored, along both axes; the maps of a decoder are enlarged so far."""
 
 
 def subsets_of(modalities: Sequence[str]) -> list[Subset]:
@@ -41,7 +42,7 @@ def score(
     subsets: Sequence[Subset],
     batch: int = 4,
 ) -> dict[str, dict[Subset, dict[str, Scores]]]:
-    """Scores over every eighth pixel of the maps, along both axes: where a decoder's own cells lie.
+    """Scores over every fourth pixel along both axes; of several subsets, where the decoder's own cells lie.
 
     Args:
         network: in inference mode.
@@ -62,8 +63,8 @@ def score(
     }
     for each in make_loader(patches, batch=batch):
         side_px = next(iter(each.labels.values())).shape[-1]
-        grid = _grid(side_px)
-        truth = {task: labels[:, grid][:, :, grid] for task, labels in each.labels.items()}
+        grid = _Grid.of(side_px, dense=len(subsets) == 1)
+        truth = {task: labels[:, grid.pixels][:, :, grid.pixels] for task, labels in each.labels.items()}
         here = _encoded(network, each)
         sizes = [(level.shape[-2], level.shape[-1]) for level in next(iter(here.values()))]
         here = {name: _fitted(network, name, maps, sizes) for name, maps in here.items()}
@@ -73,7 +74,7 @@ def score(
                 shares = {name: here[name] if name in subset else away[name] for name in network.spec.modalities}
                 pyramid = network.fuse(shares)
                 for task, labels in truth.items():
-                    found = _map(network, task, pyramid, side_px, grid)
+                    found = _map(network, task, pyramid, grid)
                     counts[way, subset, task].update(found, labels)
     return {
         way: {
@@ -136,19 +137,35 @@ def _fitted(network: UPerFuse, name: str, maps: Maps, sizes: Sequence[tuple[int,
     return network.fuse({name: maps}, sizes=sizes)
 
 
-def _grid(side_px: int) -> Tensor:
-    """Rows and columns of the labels at which the enlarged map is that of the decoder itself.
+@dataclass(frozen=True)
+class _Grid:
+    """Where maps and labels are compared, along one side.
 
-    It is enlarged by 4 with its corners aligned, then to the labels' size with half-pixel centres.
+    Attributes:
+        enlarged_px: side of the map.
+        places: rows and columns of that map, which may lie between its pixels.
+        pixels: the same of the labels.
     """
-    enlarged = 4 * _CELLS
-    places = torch.linspace(0, enlarged - 1, _CELLS)
-    return ((places + 0.5) * (side_px / enlarged) - 0.5).round().long().clamp(0, side_px - 1)
+
+    enlarged_px: int
+    places: Tensor
+    pixels: Tensor
+
+    @classmethod
+    def of(cls, side_px: int, *, dense: bool) -> _Grid:
+        """Every pixel of the map; or the cells of a decoder whose maps are enlarged by 4 with their corners aligned."""
+        enlarged_px = side_px // _STRIDE
+        count = enlarged_px if dense else enlarged_px // 4
+        places = torch.linspace(0, enlarged_px - 1, count)
+        pixels = ((places + 0.5) * _STRIDE - 0.5).round().long().clamp(0, side_px - 1)
+        return cls(enlarged_px, places, pixels)
 
 
-def _map(network: UPerFuse, task: str, pyramid: Maps, side_px: int, grid: Tensor) -> Tensor:
-    """Classes [B, Y, X] on the pixels of a grid."""
+def _map(network: UPerFuse, task: str, pyramid: Maps, grid: _Grid) -> Tensor:
+    """Classes [B, Y, X] on a grid."""
     logits = network.decode(task, pyramid)
-    if logits.shape[-1] != len(grid):
-        logits = network.enlarge(logits, output_px=(side_px, side_px))[..., grid, :][..., grid]
+    if logits.shape[-1] != len(grid.places):
+        nearest = grid.places.round().long()
+        size = grid.enlarged_px, grid.enlarged_px
+        logits = network.enlarge(logits, output_px=size)[..., nearest, :][..., nearest]
     return logits.argmax(1)
