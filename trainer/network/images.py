@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import timm
 import torch
 from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
 from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from torch import Tensor, nn
 
@@ -123,16 +123,9 @@ def timm_weights(encoder: str, spec: ImageSpec, *, file: Path | None = None) -> 
     """
     overlay = None if file is None else {"file": str(file)}
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.searchsorted", UserWarning)  # timm's own, where windows shrink
-            model = _create(
-                spec.backbone,
-                channels=spec.channels,
-                tile_px=spec.tile_px,
-                encoder=encoder,
-                pretrained=True,
-                pretrained_cfg_overlay=overlay,
-            )
+        model = timm.create_model(
+            encoder, pretrained=True, features_only=True, in_chans=spec.channels, pretrained_cfg_overlay=overlay
+        )
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         where = "timm's hub" if file is None else str(file)
@@ -140,28 +133,30 @@ def timm_weights(encoder: str, spec: ImageSpec, *, file: Path | None = None) -> 
             f"weights of {encoder} cannot be had from {where} ({reason}); give a file of them "
             f"under start: pretrained: {encoder}: FILE, or begin with random ones"
         ) from error
-    # timm's small ConvNeXts multiply pixels by convolutions of one pixel, which is the same
-    return {
-        name: value.flatten(1) if ".mlp.fc" in name and value.ndim == 4 else value
-        for name, value in model.state_dict().items()
-    }
+    return {name: _fitted(name, value, spec.backbone) for name, value in model.state_dict().items()}
 
 
-def _create(
-    spec: BackboneSpec, *, channels: int, tile_px: int, encoder: str | None = None, **pretrained: Any
-) -> nn.Module:
-    """Build timm's model, with random weights where nothing is said of pretrained ones."""
+def _fitted(name: str, value: Tensor, backbone: BackboneSpec) -> Tensor:
+    """One of timm's weights in the shape that a backbone has it in."""
+    if ".mlp.fc" in name and value.ndim == 4:
+        # timm's small ConvNeXts multiply pixels by convolutions of one pixel, which is the same
+        return value.flatten(1)
+    if name.endswith(".relative_position_bias_table"):
+        side = 2 * backbone.windows[int(name.split(".")[0].removeprefix("layers_"))] - 1
+        if len(value) != side**2:
+            resized: Tensor = resize_rel_pos_bias_table_simple(value, ((side + 1) // 2,) * 2, (side**2, value.shape[1]))
+            return resized
+    return value
+
+
+def _create(spec: BackboneSpec, *, channels: int, tile_px: int) -> nn.Module:
+    """Build timm's model, with random weights."""
     if spec.family == "convnextv2":
         return timm.create_model(
-            encoder or "convnextv2_tiny",
-            features_only=True,
-            in_chans=channels,
-            depths=spec.depths,
-            dims=spec.dims,
-            **pretrained,
+            "convnextv2_tiny", features_only=True, in_chans=channels, depths=spec.depths, dims=spec.dims
         )
     model = timm.create_model(
-        encoder or "swin_tiny_patch4_window7_224",
+        "swin_tiny_patch4_window7_224",
         features_only=True,
         in_chans=channels,
         img_size=tile_px,
@@ -170,7 +165,6 @@ def _create(
         num_heads=spec.heads,
         window_size=spec.windows,
         always_partition=True,  # or it would shrink windows, and their bias tables, to small stages
-        **pretrained,
     )
     embedding = cast(PatchEmbed, model.patch_embed)
     embedding.strict_img_size = False
