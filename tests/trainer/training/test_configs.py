@@ -39,8 +39,8 @@ LPIS-D (97.7) and LPIS-K (89.2) is 186.9, which may be where the number comes fr
 """
 
 PEAK = 5e-5
-# a cycle of one step begins at its end, where the rate is the peak over 25 and over 10,000; see `OneCycleLR`
-PEAK_OF_ONE_STEP = PEAK * 25 * 1e4
+# a cycle of one step begins at its end, where the rate is the peak over 1,000 and over 10,000; see `OneCycleLR`
+PEAK_OF_ONE_STEP = PEAK * 1000 * 1e4
 SAMPLE = 4096
 
 
