@@ -157,14 +157,16 @@ class UPerFuse(nn.Module):
         # with a single task the reference keeps this convolution in its files, and skips it
         return cast(Tensor, decoder(pyramid[0])) if len(self.spec.tasks) > 1 else pyramid[0]
 
-    def enlarge(self, logits: Tensor, *, output_px: tuple[int, int] | None = None) -> Tensor:
-        """Bring `decode`'s logits to full size: first by `head_scale` with aligned corners, then to `output_px`."""
-        if self.head_scale != 1:
-            size = (logits.shape[-2] * self.head_scale, logits.shape[-1] * self.head_scale)
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
-        if output_px is None or output_px == (logits.shape[-2], logits.shape[-1]):
-            return logits
-        return resize(logits, size=output_px)
+    def enlarge(self, logits: Tensor, *, output_px: tuple[int, int] | None = None, stride: int = 1) -> Tensor:
+        """Bring `decode`'s logits to full size: first by `head_scale` with aligned corners, then to `output_px`.
+
+        Args:
+            logits: [B, K, Y, X].
+            output_px: rows and columns of the full size; `head_scale` times those of the logits where left out.
+            stride: every how manieth pixel along both axes is wanted, from the one in the middle of the first stride
+                on; the others are not computed.
+        """
+        return _enlarged(logits, scale=self.head_scale, output_px=output_px, stride=stride)
 
     def forward(
         self,
@@ -176,6 +178,7 @@ class UPerFuse(nn.Module):
         base_px: tuple[int, int] | None = None,
         present: Mapping[str, Tensor] | None = None,
         aux: bool = False,
+        stride: int = 1,
     ) -> dict[str, Tensor]:
         """Predict every task from tiles of one place.
 
@@ -192,6 +195,7 @@ class UPerFuse(nn.Module):
                 encoded, and whose auxiliary logits are 0.
             aux: whether to add the auxiliary decoders' logits, under their names `<MODALITY>__<TASK>`. A modality
                 that is left out has none.
+            stride: every how manieth pixel of the result along both axes is wanted; see `enlarge`.
 
         Returns:
             Task -> logits [B, K, Y, X].
@@ -213,12 +217,12 @@ class UPerFuse(nn.Module):
             given = [each.get(name) for each in (inputs, days, masks)]
             maps = self._encode(name, *(each if each is None or rows is None else each[rows] for each in given))
             if aux and name in self.spec.aux:
-                own = self._auxiliary(name, maps, output_px)
+                own = self._auxiliary(name, maps, output_px, stride)
                 result |= own if rows is None else {k: _spread(v, rows, len(present[name])) for k, v in own.items()}
             encoded[name] = maps if rows is None else self._substitute(name, maps, rows, present[name])
         pyramid = self._pyramid(encoded, sizes=self._level_sizes(inputs, base_px))
         for task in self.spec.tasks:
-            result[task.name] = self.enlarge(self.decode(task.name, pyramid), output_px=output_px)
+            result[task.name] = self.enlarge(self.decode(task.name, pyramid), output_px=output_px, stride=stride)
         return result
 
     def stand_in(self, modality: str) -> Maps:
@@ -255,7 +259,9 @@ class UPerFuse(nn.Module):
         spread = [_spread(each, rows, len(present)) for each in maps]
         return [torch.where(there, each, other) for each, other in zip(spread, self.stand_in(modality), strict=True)]
 
-    def _auxiliary(self, modality: str, maps: Maps, output_px: tuple[int, int] | None) -> dict[str, Tensor]:
+    def _auxiliary(
+        self, modality: str, maps: Maps, output_px: tuple[int, int] | None, stride: int
+    ) -> dict[str, Tensor]:
         """Logits of one modality's own decoders."""
         result = {}
         image = self.spec.image(modality) is not None
@@ -263,12 +269,12 @@ class UPerFuse(nn.Module):
             name = f"{modality}__{task.name}"
             decoder = self.aux_decoders[name]
             if image:
-                result[name] = self.enlarge(decoder(maps), output_px=output_px)
+                result[name] = self.enlarge(decoder(maps), output_px=output_px, stride=stride)
                 continue
             encoder = cast(SeriesEncoder, self.encoders[modality])
             scores = encoder.classify(maps) if self.spec.images else maps[0]
             logits = cast(Tensor, decoder(scores))
-            result[name] = logits if output_px is None else resize(logits, size=output_px)
+            result[name] = _enlarged(logits, scale=1, output_px=output_px, stride=stride)
         return result
 
     def _convolutions(self) -> list[nn.Conv2d]:
@@ -314,6 +320,33 @@ class UPerFuse(nn.Module):
             return list(zip(*map(self.spec.images[0].backbone.level_sides, base_px), strict=True))
         rows, columns = next(inputs[name] for name in self.spec.modalities if name in inputs).shape[-2:]
         return [(rows, columns)]
+
+
+def _enlarged(logits: Tensor, *, scale: int, output_px: tuple[int, int] | None, stride: int) -> Tensor:
+    """See `UPerFuse.enlarge`; a stride takes rows and columns of the interpolation, which is linear along each axis."""
+    if stride > 1:
+        sides = output_px or (logits.shape[-2] * scale, logits.shape[-1] * scale)
+        rows, columns = (
+            _interpolation(logits, side, scale=scale, output=output)[:, stride // 2 :: stride]
+            for side, output in zip(logits.shape[-2:], sides, strict=True)
+        )
+        return rows.T @ logits @ columns
+    if scale != 1:
+        size = (logits.shape[-2] * scale, logits.shape[-1] * scale)
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+    if output_px is None or output_px == (logits.shape[-2], logits.shape[-1]):
+        return logits
+    return resize(logits, size=output_px)
+
+
+def _interpolation(like: Tensor, side: int, *, scale: int, output: int) -> Tensor:
+    """What each of `output` pixels takes from each of `side` ones along an axis, [side, output]."""
+    matrix = torch.eye(side, dtype=like.dtype, device=like.device)[None]
+    if scale != 1:
+        matrix = F.interpolate(matrix, size=side * scale, mode="linear", align_corners=True)
+    if matrix.shape[-1] != output:
+        matrix = F.interpolate(matrix, size=output, mode="linear", align_corners=False)
+    return matrix[0]
 
 
 def _rows(present: Tensor) -> Tensor:

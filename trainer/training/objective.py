@@ -104,7 +104,6 @@ class Objective(nn.Module):
         """
         shape_yx = _side_px(batch)
         offset = self._stride // 2
-        output_px = tuple(len(range(offset, side, self._stride)) for side in shape_yx)
         aux = any(self._aux.values())
         base_px = tuple(round(side / self._labels_per_base) for side in shape_yx)
         logits = self.network(
@@ -112,9 +111,10 @@ class Objective(nn.Module):
             batch.days,
             batch.masks,
             present=batch.present,
-            output_px=output_px,
+            output_px=shape_yx,
             base_px=base_px if self.network.spec.images else None,
             aux=aux,
+            stride=self._stride,
         )
         total = next(iter(logits.values())).new_zeros((), dtype=torch.float32)
         parts: dict[str, Tensor] = {}
@@ -132,7 +132,7 @@ class Objective(nn.Module):
                 parts[name] = self.losses[task](given, seen, averaged=averaged)
                 total = total + weight * share * parts[name]
         if self.teacher is not None:
-            parts["teacher"] = self._distance(self.teacher, batch, logits, output_px)
+            parts["teacher"] = self._distance(self.teacher, batch, logits, shape_yx)
             total = total + self.teacher.weight * parts["teacher"]
         return total, {name: part.detach() for name, part in parts.items()}
 
@@ -151,7 +151,7 @@ class Objective(nn.Module):
         return torch.where(batch.present[modality][:, None, None], labels, UNLABELLED)
 
     def _distance(
-        self, teacher: Teacher, batch: Batch, logits: Mapping[str, Tensor], output_px: tuple[int, ...]
+        self, teacher: Teacher, batch: Batch, logits: Mapping[str, Tensor], output_px: tuple[int, int]
     ) -> Tensor:
         """Mean divergence from the teacher's probabilities (Hinton et al. 2015), labelled or not."""
         assert batch.teacher is not None, "a data set with a teacher gives its inputs"
@@ -162,6 +162,7 @@ class Objective(nn.Module):
                 batch.teacher.masks,
                 present=batch.teacher.present,
                 output_px=output_px,
+                stride=self._stride,
             )
         divergences = [
             F.kl_div(

@@ -370,3 +370,19 @@ def test_specifications_that_make_no_network_are_refused(spec_of):
     for make, words in refused:
         with pytest.raises(CheckpointError, match=words):
             make()
+
+
+@pytest.mark.parametrize("decoder", ["upernet", "unet"])
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_a_stride_gives_some_pixels_of_the_whole(spec_of, network_of, tiles_of, decoder, stride):
+    spec = spec_of("AERIAL_RGBI", "SENTINEL2_TS", decoder=decoder, aux=("AERIAL_RGBI", "SENTINEL2_TS"))
+    network = network_of(spec)
+    batch = tiles_of(spec)
+    for output_px in (None, (96, 80)):
+        given = {"output_px": output_px, "aux": True}
+        with torch.no_grad():
+            whole = network(batch.inputs, batch.days, batch.masks, **given)
+            some = network(batch.inputs, batch.days, batch.masks, **given, stride=stride)
+        for name, logits in whole.items():
+            picked = logits[..., stride // 2 :: stride, stride // 2 :: stride]
+            torch.testing.assert_close(some[name], picked, rtol=1e-9, atol=1e-9)
