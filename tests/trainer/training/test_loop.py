@@ -98,11 +98,13 @@ def test_a_run_that_is_killed_and_taken_up_again_gives_the_weights_of_one_that_w
 
 def test_two_processes_learn_what_one_learns(config_of, tmp_path):
     """Sensors left out at random, weights of classes, batch norms: nothing of it may show."""
-    config = config_of(tasks={COVER: {"imbalance": {"weights": 0.5}}}, recipe={"steps": 4, "round_steps": 1})
+    # AdamW makes a step of a gradient that is nothing but rounding: a low rate keeps that small
+    recipe = {"steps": 4, "round_steps": 1, "learning_rate": 1e-5}
+    config = config_of(tasks={COVER: {"imbalance": {"weights": 0.5}}}, recipe=recipe)
     quietly(config, tmp_path / "one")
     file = written(config, tmp_path / "config.yaml")
     finished(file, "-o", tmp_path / "two", "--accelerator", "cpu", "--devices", 2)
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     one, two = (load_file(tmp_path / name / LAST) for name in ("one", "two"))
     for name in (name for name in one if name.endswith(("running_mean", "running_var"))):
         torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4)
