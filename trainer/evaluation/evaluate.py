@@ -15,7 +15,8 @@ from ..description import ExportConfig, TaskConfig
 from .evaluation import Evaluation, GroupScores, TaskEvaluation
 from .examples import Examples
 from .groups import GROUPINGS, Grouping, Groups
-from .mappers import Labels, Mapper, keep, open_mapper
+from .mapper import Labels, Mapper
+from .mappers import keep, open_mapper
 from .patches import ChosenPatches, label_rules, sample_loader
 from .tally import Tally
 

@@ -1,63 +1,19 @@
-"""What maps patches: weights in PyTorch, or a plan on a back end, behind one door."""
+"""From a file to what maps patches: weights in PyTorch, or a plan on a back end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ...engine.errors import CheckpointError
 from ...engine.flairhub import MODALITIES
-from ...engine.plan.network import Modality, Task
-from ..data import Sample
-from ..description import ExportConfig, TaskConfig
-from .cost import Cost
+from ...engine.plan.network import Modality
+from ..description import ExportConfig
+from .mapper import Mapper
+from .plan_mapper import PlanMapper
+from .weights_mapper import WeightsMapper
 
-__all__ = ["Labels", "Mapper", "keep", "open_mapper"]
-
-Labels = Mapping[str, NDArray[np.uint8]]
-"""Task -> mapped classes [B, Y, X]; 255 where the base image is void."""
-
-
-class Mapper(Protocol):
-    """Maps patches."""
-
-    @property
-    def name(self) -> str:
-        """Of the network."""
-
-    @property
-    def kind(self) -> str:
-        """What it was loaded from, "checkpoint" or "plan"."""
-
-    @property
-    def modalities(self) -> Mapping[str, Modality]:
-        """What it takes."""
-
-    @property
-    def tasks(self) -> Sequence[Task]:
-        """What it makes."""
-
-    @property
-    def said(self) -> Mapping[str, TaskConfig]:
-        """Task -> what its file says of labels in a data set, where it says something."""
-
-    @property
-    def cost(self) -> Cost:
-        """Weights and operations."""
-
-    @property
-    def runs(self) -> str:
-        """Where it runs and in which precision, in words."""
-
-    def map(self, samples: Sequence[Sample]) -> Labels:
-        """Map some patches, from which `choose` has chosen."""
-
-    def close(self) -> None:
-        """Give memory and devices back."""
+__all__ = ["keep", "open_mapper"]
 
 
 def open_mapper(
@@ -77,9 +33,6 @@ def open_mapper(
         PlanError: the plan breaks a rule of the format.
         BackendError: the device or the precision cannot serve.
     """
-    from .plan_mapper import PlanMapper
-    from .weights_mapper import WeightsMapper
-
     if model.is_dir():
         raise CheckpointError(f"{model} is a folder; give a .safetensors file or a plan")
     kind = _kind(model)

@@ -23,7 +23,7 @@ from ..data.layout import LABEL_PX, PRODUCTS
 from ..data.prepare import take_bands
 from ..description import TaskConfig
 from .cost import Cost, cost_of_plan
-from .mappers import Labels
+from .mapper import Labels
 
 __all__ = ["PlanMapper", "tile_side"]
 

@@ -18,7 +18,7 @@ from ..data.layout import LABEL_PX, PRODUCTS
 from ..description import DescribedNetwork, ExportConfig, TaskConfig, describe_network
 from ..network import UPerFuse
 from .cost import Cost, cost_of_network
-from .mappers import Labels
+from .mapper import Labels
 
 __all__ = ["WeightsMapper"]
 

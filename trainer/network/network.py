@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...engine.errors import TileError
-from ...kernels.pyramid_fusion import project_and_fuse, pyramid_fusion, resize
+from ...kernels.pyramid_fusion import project_and_fuse, pyramid_fusion
 from .decoders import SegmentationDecoder
+from .enlarging import enlarged
 from .images import ImageEncoder
 from .series import SeriesEncoder
 from .spec import NetworkSpec
@@ -166,7 +167,7 @@ class UPerFuse(nn.Module):
             stride: every how manieth pixel along both axes is wanted, from the one in the middle of the first stride
                 on; the others are not computed.
         """
-        return _enlarged(logits, scale=self.head_scale, output_px=output_px, stride=stride)
+        return enlarged(logits, scale=self.head_scale, output_px=output_px, stride=stride)
 
     def forward(
         self,
@@ -274,7 +275,7 @@ class UPerFuse(nn.Module):
             encoder = cast(SeriesEncoder, self.encoders[modality])
             scores = encoder.classify(maps) if self.spec.images else maps[0]
             logits = cast(Tensor, decoder(scores))
-            result[name] = _enlarged(logits, scale=1, output_px=output_px, stride=stride)
+            result[name] = enlarged(logits, scale=1, output_px=output_px, stride=stride)
         return result
 
     def _convolutions(self) -> list[nn.Conv2d]:
@@ -320,33 +321,6 @@ class UPerFuse(nn.Module):
             return list(zip(*map(self.spec.images[0].backbone.level_sides, base_px), strict=True))
         rows, columns = next(inputs[name] for name in self.spec.modalities if name in inputs).shape[-2:]
         return [(rows, columns)]
-
-
-def _enlarged(logits: Tensor, *, scale: int, output_px: tuple[int, int] | None, stride: int) -> Tensor:
-    """See `UPerFuse.enlarge`; a stride takes rows and columns of the interpolation, which is linear along each axis."""
-    if stride > 1:
-        sides = output_px or (logits.shape[-2] * scale, logits.shape[-1] * scale)
-        rows, columns = (
-            _interpolation(logits, side, scale=scale, output=output)[:, stride // 2 :: stride]
-            for side, output in zip(logits.shape[-2:], sides, strict=True)
-        )
-        return rows.T @ logits @ columns
-    if scale != 1:
-        size = (logits.shape[-2] * scale, logits.shape[-1] * scale)
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
-    if output_px is None or output_px == (logits.shape[-2], logits.shape[-1]):
-        return logits
-    return resize(logits, size=output_px)
-
-
-def _interpolation(like: Tensor, side: int, *, scale: int, output: int) -> Tensor:
-    """What each of `output` pixels takes from each of `side` ones along an axis, [side, output]."""
-    matrix = torch.eye(side, dtype=like.dtype, device=like.device)[None]
-    if scale != 1:
-        matrix = F.interpolate(matrix, size=side * scale, mode="linear", align_corners=True)
-    if matrix.shape[-1] != output:
-        matrix = F.interpolate(matrix, size=output, mode="linear", align_corners=False)
-    return matrix[0]
 
 
 def _rows(present: Tensor) -> Tensor:

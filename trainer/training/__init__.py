@@ -2,10 +2,12 @@
 
 from .build import Built, build
 from .config import TrainConfig
-from .loop import BEST, LAST, STATE, Machines, Round, Validation, fit
+from .loop import BEST, LAST, STATE, fit
+from .machines import Machines
 from .named import published_names, read_config
 from .objective import Objective, Teacher
 from .recipe import Recipe
+from .rounds import Round, Validation
 from .run import Outcome, train
 from .start import adopt, begin
 

@@ -9,124 +9,38 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from ...engine.errors import CheckpointError
-from ...engine.plan.network import Modality, Task
+from ...engine.plan.network import Modality
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..data import Batch, Draws, PreparedDataset, Shard, make_loader
 from ..description import ExportConfig
 from ..network import UPerFuse
-from ..scores import GroupedConfusion, Scores, scores_of
 from .average import MovingAverage
 from .log import Log
+from .machines import Machines, deterministic
 from .objective import Objective
 from .processes import share_batch_norm
 from .recipe import Recipe
+from .rounds import Round, Scoring, Validation
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["BEST", "LAST", "STATE", "Machines", "Round", "Validation", "fit"]
+__all__ = ["BEST", "LAST", "STATE", "fit"]
 
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "state.ckpt"
 """Files of a run: the weights with the best scores, the newest, and everything that a restart needs."""
 
 _FIRST = 1000
 """By what the cycle's first learning rate is smaller than its peak, as in the reference."""
-
-_PATIENCE = timedelta(hours=6)
-"""How long processes wait for the first one, which reads every file of the data set before they begin."""
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What a training runs on.
-
-    Attributes:
-        accelerator: "auto", "cpu" or "cuda".
-        devices: GPUs, or processes on processors, of each node.
-        nodes: machines that train together.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-
-    def fabric(self, recipe: Recipe) -> Fabric:
-        """The processes, not yet launched."""
-        several = self.devices * self.nodes > 1
-        # sensors that a process' patches lack leave weights unused; batch norms are the same everywhere by themselves
-        strategy = (
-            DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, timeout=_PATIENCE) if several else "auto"
-        )
-        precision = {"float32": "32-true", "bf16": "bf16-mixed"}[recipe.precision]
-        return Fabric(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            num_nodes=self.nodes,
-            strategy=strategy,
-            precision=cast(Any, precision),  # its type lists every word that Lightning knows
-        )
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Patches that are scored after every round.
-
-    Attributes:
-        patches: prepared, by their index.
-        tasks: with their classes.
-        batch: patches at once.
-    """
-
-    patches: PreparedDataset
-    tasks: Sequence[Task]
-    batch: int = 4
-
-
-@dataclass(frozen=True)
-class Round:
-    """What one round came to.
-
-    Attributes:
-        number: counted from 1.
-        of: rounds of the run.
-        step: updates of the weights so far.
-        losses: name -> mean loss over its steps.
-        scores: task -> scores of the averaged weights; nothing without validation.
-        best: whether no round before was better.
-    """
-
-    number: int
-    of: int
-    step: int
-    losses: dict[str, float]
-    scores: dict[str, Scores]
-    best: bool
-
-    @property
-    def mean_iou(self) -> float:
-        """Macro mIoU, mean over the tasks; NaN without validation."""
-        found = [scores.mean_iou for scores in self.scores.values() if not math.isnan(scores.mean_iou)]
-        return sum(found) / len(found) if found else math.nan
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{task} {scores.mean_iou:.3f}" for task, scores in self.scores.items())
-        scored = f", mIoU {parts}{' (best)' if self.best else ''}" if parts else ""
-        return f"round {self.number} of {self.of}, step {self.step}: loss {self.losses['loss']:.4f}{scored}"
 
 
 def fit(
@@ -186,7 +100,7 @@ def fit(
     loader = make_loader(
         train, batch=shard.portion, workers=recipe.workers, draws=draws, pin=_cuda(fabric), complete=complete
     )
-    score = None if valid is None else _Scoring(valid, fabric, workers=recipe.workers)
+    score = None if valid is None else Scoring(valid, fabric, workers=recipe.workers)
     try:
         with deterministic(recipe.deterministic):
             batches = iter(loader)
@@ -381,43 +295,6 @@ class _Run:
             "best": self.best,
             "waited": self.waited,
         }
-
-
-class _Scoring:
-    """Scores of a network on the validation patches, which all processes share."""
-
-    def __init__(self, valid: Validation, fabric: Fabric, *, workers: int) -> None:
-        self._fabric = fabric
-        self._tasks = valid.tasks
-        mine = range(fabric.global_rank, len(cast(Sized, valid.patches)), fabric.world_size)
-        self._loader = make_loader(valid.patches, batch=valid.batch, workers=workers, items=mine)
-
-    @torch.no_grad()
-    def __call__(self, network: UPerFuse) -> dict[str, Scores]:
-        ignored = {task.name: [entry.ignored for entry in task.classes] for task in self._tasks}
-        counts = {name: GroupedConfusion(flags).to(self._fabric.device) for name, flags in ignored.items()}
-        nothing = torch.zeros((0, 1, 1), dtype=torch.uint8, device=self._fabric.device)
-        for each in counts.values():
-            each.update(nothing, nothing)  # a process may have no labels of a task
-        for batch in self._loader:
-            here = batch.to(self._fabric.device)
-            size = next(iter(here.labels.values())).shape[-2:]
-            with self._fabric.autocast():
-                logits = network(here.inputs, here.days, here.masks, present=here.present, output_px=(size[0], size[1]))
-            for name, labels in here.labels.items():
-                counts[name].update(logits[name].argmax(1), labels)
-        return {task.name: scores_of(counts[task.name].matrix(), task.classes) for task in self._tasks}
-
-
-@contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Refuse operations whose results change from run to run, for a while."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(wanted or before)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def _seed(*numbers: int) -> int:

@@ -21,9 +21,11 @@ from ..losses import TaskLoss, class_weights, log_prior
 from .build import Built, build
 from .census import class_counts, sampling_odds
 from .config import TrainConfig, TrainTask
-from .loop import BEST, STATE, Machines, Round, Validation, fit
+from .loop import BEST, STATE, fit
+from .machines import Machines
 from .objective import Objective, Teacher
 from .places import hold_out
+from .rounds import Round, Validation
 from .start import begin
 
 __all__ = ["Outcome", "train"]
