@@ -25,7 +25,7 @@ for _name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[_name]
 
 # files that take minutes begin first, so that no process of a run is left with one at its end
-_LONGEST = ("test_simulated_cuda.py", "test_real_builder.py", "kernels/test_build.py")
+_LONGEST = ("test_simulated_cuda.py", "test_real_builder.py", "kernels/test_build.py", "training/test_configs.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
