@@ -125,7 +125,7 @@ def sample_loader(patches: ChosenPatches, *, batch: int, workers: int) -> DataLo
         workers: processes that read ahead; 0 reads in this one.
     """
     made: DataLoader[list[Sample]] = DataLoader(
-        patches,  # type: ignore[arg-type]
+        patches,  # type: ignore[arg-type] # torch takes the type of items for that of batches
         batch_size=batch,
         num_workers=workers,
         collate_fn=list,
