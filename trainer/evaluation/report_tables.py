@@ -41,20 +41,21 @@ def report_tables(evaluation: Evaluation, against: Sequence[Evaluation] = ()) ->
 
 
 def comparison_table(evaluations: Sequence[Evaluation]) -> ReportTable:
-    """One row for each network."""
-    tasks = list(dict.fromkeys(task.name for each in evaluations for task in each.tasks))
-    titles = (f">{task}: {what} %" for task in tasks for what in ("mIoU", "accuracy"))
-    rows = []
-    for each in evaluations:
-        scores = []
-        for name in tasks:
-            task = each.task(name)
-            scores += ["-", "-"] if task is None else [percent(task.scores.mean_iou), percent(task.scores.accuracy)]
-        cost = f"{each.cost.parameters / 1e6:.2f} M", f"{each.cost.gflop:.2f}"
-        rows.append((f"{each.model} ({each.file})", each.runs, *cost, *scores))
+    """One column for each network, so that names of tasks have room."""
+    tasks = dict.fromkeys(task.name for each in evaluations for task in each.tasks)
+    rows = [
+        ("runs on", *(each.runs for each in evaluations)),
+        ("parameters", *(f"{each.cost.parameters / 1e6:.2f} M" for each in evaluations)),
+        ("GFLOP a tile", *(f"{each.cost.gflop:.2f}" for each in evaluations)),
+    ]
+    for name in tasks:
+        found = [each.task(name) for each in evaluations]
+        scores = [(percent(t.scores.mean_iou), percent(t.scores.accuracy)) if t else ("-", "-") for t in found]
+        rows.append((f"{name}: mIoU %", *(mean_iou for mean_iou, _ in scores)))
+        rows.append((f"{name}: accuracy %", *(accuracy for _, accuracy in scores)))
     return ReportTable(
         "Compared on the same patches",
-        ("Network", "Runs on", ">Parameters", ">GFLOP a tile", *titles),
+        ("Network", *(f">{each.model} ({each.file})" for each in evaluations)),
         tuple(rows),
         f"GFLOP of all encoders and decoders for one tile with every modality, a multiply-add being two operations, "
         f"series at {COUNTED_DATES} dates.",
