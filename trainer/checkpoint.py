@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..engine.errors import CheckpointError
-from .description import ExportConfig
+from .description import DescribedNetwork, ExportConfig, describe_network, tile_sides
 from .network import NetworkSpec, UPerFuse
 from .network.reading import read_spec
 
@@ -41,6 +41,20 @@ class LoadedCheckpoint:
     network: UPerFuse
     notes: tuple[str, ...]
     said: ExportConfig = field(default_factory=ExportConfig)
+
+    def describe(self, stem: str, *, said: ExportConfig | None = None) -> DescribedNetwork:
+        """What the network takes and gives, at the tiles that it was trained with.
+
+        Args:
+            stem: of the file's name, which of published ones tells the bands.
+            said: in place of what the file says of itself.
+
+        Raises:
+            CheckpointError: as `describe_network`.
+        """
+        words, spec = said or self.said, self.network.spec
+        tiles_px = tile_sides(spec, said=words.modalities, tile_px=None)
+        return describe_network(spec, name=words.name or stem, said=words, tiles_px=tiles_px)
 
 
 def load_checkpoint(path: str | Path, *, tile_px: Mapping[str, int] | None = None) -> LoadedCheckpoint:

@@ -34,7 +34,12 @@ class DescribedNetwork:
 
 
 def describe_network(
-    spec: NetworkSpec, *, name: str, said: ExportConfig, tiles_px: Mapping[str, int], say: Callable[[str], None]
+    spec: NetworkSpec,
+    *,
+    name: str,
+    said: ExportConfig,
+    tiles_px: Mapping[str, int],
+    say: Callable[[str], None] = lambda _line: None,
 ) -> DescribedNetwork:
     """What the plan says of all modalities and tasks.
 

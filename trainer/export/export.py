@@ -125,7 +125,7 @@ def export_network(
     sides = each_once(tile_px)
     tiles_px = [tile_sides(network.spec, said=said.modalities, tile_px=side) for side in sides]
     described = [
-        describe_network(network.spec, name=name, said=said, tiles_px=each, say=say if first else _nobody)
+        describe_network(network.spec, name=name, said=said, tiles_px=each, say=say if first else lambda _line: None)
         for first, each in zip((True, *(False,) * len(sides)), tiles_px, strict=False)
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -307,10 +307,6 @@ def _encoder_words(network: UPerFuse) -> str:
     backbone = network.spec.images[0].backbone
     words = f"{backbone.family} {'-'.join(map(str, backbone.dims))}, depths {'-'.join(map(str, backbone.depths))}"
     return f"{words}, U-TAE" if network.spec.series else words
-
-
-def _nobody(line: str) -> None:
-    """Is told a line."""
 
 
 def _file(segment: str) -> str:

@@ -56,7 +56,9 @@ def build(config: TrainConfig, *, start: LoadedCheckpoint | None = None) -> Buil
         CheckpointError: modalities, tasks, encoders or bands that do not make a network.
     """
     old = None if start is None else start.network.spec
-    known = None if start is None else _described(start, config)
+    known = None
+    if start is not None and config.start.checkpoint is not None:
+        known = start.describe(config.start.checkpoint.stem)
     modalities = config.modalities or dict.fromkeys(old.modalities if old else (), TrainModality())
     unknown = [name for name in modalities if name not in MODALITIES]
     if unknown:
@@ -94,7 +96,7 @@ def build(config: TrainConfig, *, start: LoadedCheckpoint | None = None) -> Buil
         absent=tuple(name for name, each in ordered.items() if each.dropout is not None or name in kept),
     )
     tiles_px = tile_sides(spec, said=said.modalities, tile_px=None)
-    described = describe_network(spec, name=config.name, said=said, tiles_px=tiles_px, say=_nobody)
+    described = describe_network(spec, name=config.name, said=said, tiles_px=tiles_px)
     base = spec.modalities[0]
     return Built(
         spec=spec,
@@ -104,16 +106,6 @@ def build(config: TrainConfig, *, start: LoadedCheckpoint | None = None) -> Buil
         labels=labels,
         labels_per_base=label_side(base, tiles_px[base]) / tiles_px[base],
     )
-
-
-def _described(start: LoadedCheckpoint, config: TrainConfig) -> DescribedNetwork:
-    """What the network that is begun with takes and gives."""
-    assert config.start.checkpoint is not None
-    spec, said = start.network.spec, start.said
-    tiles_px = tile_sides(spec, said=said.modalities, tile_px=None)
-    # published names tell which bands their networks take
-    name = said.name or config.start.checkpoint.stem
-    return describe_network(spec, name=name, said=said, tiles_px=tiles_px, say=_nobody)
 
 
 def _modality_words(name: str, given: TrainModality, known: DescribedNetwork | None) -> ModalityConfig:
@@ -194,7 +186,3 @@ def _series(
             name, channels, known.encoder_widths, known.decoder_widths, known.heads, known.d_key, known.d_model, out
         )
     return NetworkSpec.series_of_reference(name, channels, classes=classes, beside_images=beside_images)
-
-
-def _nobody(line: str) -> None:
-    """Is told a line."""

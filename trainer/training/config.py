@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ...engine.errors import CheckpointError
 from ...engine.flairhub import TASKS
 from ..data import Augmentation, LabelRule
-from ..description import ExportConfig, ModalityConfig, TaskConfig
+from ..description import ModalityConfig, TaskConfig
 from ..network import BACKBONES, BackboneSpec
 from ..network.spec import Decoder
 from .recipe import Recipe
@@ -281,13 +281,6 @@ class TrainConfig(_Model):
         )
         data = self.data.model_copy(update={"root": absolute(self.data.root), "splits": splits})
         return self.model_copy(update={"data": data, "start": self.start.model_copy(update=start), "teacher": teacher})
-
-    def said(self) -> ExportConfig:
-        """What an export must know, as the checkpoint will say it."""
-        tasks = {name: words for name, task in self.tasks.items() if (words := task.said()) is not None}
-        return ExportConfig(
-            name=self.name, modalities={name: each.said() for name, each in self.modalities.items()}, tasks=tasks
-        )
 
 
 def label_rule(name: str, said: TaskConfig | None) -> LabelRule:

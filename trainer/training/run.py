@@ -16,7 +16,7 @@ from ...engine.errors import CheckpointError
 from ...engine.plan.network import Modality
 from ..checkpoint import LoadedCheckpoint, load_checkpoint
 from ..data import DataSet, PatchDataset, check
-from ..description import ExportConfig, describe_network, tile_sides
+from ..description import ExportConfig
 from ..losses import TaskLoss, class_weights, log_prior
 from .build import Built, build
 from .census import class_counts, sampling_odds
@@ -85,12 +85,11 @@ def train(
             say(f"remark: {remark}")
         report.require()
     fabric.launch()
-    if not fabric.is_global_zero:
-        say = _nobody
+    tell = say if fabric.is_global_zero else lambda _line: None
     _remember(config, out, fabric)
     learnt, chosen = hold_out(data_set, config.data.hold_out, seed=config.recipe.seed)
     domains = ", ".join(sorted({patch.id.domain for patch in chosen}))
-    say(f"{len(learnt)} patches to learn from, {len(chosen)} of {domains} to choose the best weights by")
+    tell(f"{len(learnt)} patches to learn from, {len(chosen)} of {domains} to choose the best weights by")
     teacher, taught = _teacher(config)
     patches = PatchDataset(
         data_set,
@@ -104,7 +103,7 @@ def train(
     )
     valid = Validation(PatchDataset(data_set, chosen, modalities=built.modalities, tasks=built.labels), built.tasks)
     counts = _census(config, built, data_set, patches)
-    network = begin(built.spec, config, old=None if start is None else start.network, say=say)
+    network = begin(built.spec, config, old=None if start is None else start.network, say=tell)
     objective = Objective(
         network,
         _losses(config, built, counts),
@@ -123,7 +122,7 @@ def train(
 
     def told(done: Round) -> None:
         rounds.append(done)
-        say(str(done))
+        tell(str(done))
 
     fit(
         objective,
@@ -192,15 +191,8 @@ def _teacher(config: TrainConfig) -> tuple[Teacher | None, Mapping[str, Modality
     if words is None:
         return None, None
     loaded: LoadedCheckpoint = load_checkpoint(words.checkpoint)
-    said = loaded.said if words.config is None else ExportConfig.read(words.config)
-    spec = loaded.network.spec
-    described = describe_network(
-        spec,
-        name=said.name or words.checkpoint.stem,
-        said=said,
-        tiles_px=tile_sides(spec, said=said.modalities, tile_px=None),
-        say=_nobody,
-    )
+    said = None if words.config is None else ExportConfig.read(words.config)
+    described = loaded.describe(words.checkpoint.stem, said=said)
     teacher = Teacher(loaded.network, weight=words.weight, temperature=words.temperature)
     return teacher, {modality.name: modality for modality in described.modalities}
 
@@ -239,7 +231,3 @@ def _losses(config: TrainConfig, built: Built, counts: Mapping[str, NDArray[np.i
             ignored, weights=weights, prior=prior, strength=words.logit_adjustment or 1.0, lovasz=words.lovasz
         )
     return losses
-
-
-def _nobody(line: str) -> None:
-    """Is told a line."""
