@@ -58,6 +58,7 @@ class Learning:
         power: of the class weights; 0 weighs all alike.
         zoom: largest logarithm of a window's scale.
         augmentation: of windows.
+        squares: of other windows that are pasted into each.
     """
 
     backbone: BackboneSpec = field(default_factory=lambda: BackboneSpec("convnextv2", (24, 48, 96, 144), (2, 2, 4, 2)))
@@ -69,6 +70,7 @@ class Learning:
     power: float = 0.0
     zoom: float = 0.25
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(brightness=0.05, haze=0.0))
+    squares: int = 3
 
 
 def network_spec(learning: Learning) -> NetworkSpec:
@@ -116,6 +118,7 @@ def learn(
         side_px=learning.side_px,
         zoom=learning.zoom,
         augmentation=learning.augmentation,
+        squares=learning.squares,
         seed=seed,
     )
     recipe = Recipe(
@@ -215,8 +218,9 @@ def _words(strips: Sequence[Strip], learning: Learning, *, pixels: int, seeds: r
         f"- **Network**: UPerFuse with ConvNeXtV2 {numbers} and UPerNet,",
         f"  {weights / 1e6:.1f} million weights, random ones at first; {learning.steps} steps of {learning.batch} "
         f"windows of {side} px,",
-        f"  turned by any angle, scaled, and lit otherwise. Maps are means of overlapping tiles of {side} px from",
-        "  inside of the test columns alone, each seen in eight positions.",
+        f"  turned by any angle, scaled, lit otherwise, and with {learning.squares} squares of other windows pasted in",
+        f"  (CutMix). Maps are means of overlapping tiles of {side} px from inside of the test columns alone,",
+        "  each seen in eight positions.",
     ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..network import UPerFuse
 
@@ -30,14 +32,21 @@ class MovingAverage:
         self.network = deepcopy(network).requires_grad_(False).eval()
         self.updates = 0
         self._keep = keep
+        self._source: UPerFuse | None = None
+        self._weights: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._counts: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
     def update(self, network: UPerFuse) -> None:
         """Bring the average forward by one update of the weights."""
+        if network is not self._source:  # names are looked up once: small networks update often
+            pairs = [*zip(self.network.state_dict().values(), network.state_dict().values(), strict=True)]
+            weights = [pair for pair in pairs if pair[0].is_floating_point()]
+            self._weights = [average for average, _ in weights], [current for _, current in weights]
+            self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+            self._source = network
         keep = min(self._keep, (1 + self.updates) / (10 + self.updates)) if self._keep else 0.0
-        for average, current in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-            if average.is_floating_point():
-                average.lerp_(current, 1 - keep)
-            else:
-                average.copy_(current)
+        get_ema_multi_avg_fn(keep)(*self._weights, self.updates)
+        for average, current in self._counts:
+            average.copy_(current)
         self.updates += 1

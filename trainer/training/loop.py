@@ -161,7 +161,7 @@ class _Run:
         if objective.teacher is not None:
             objective.teacher.network.to(fabric.device).eval().requires_grad_(False)
         optimiser = torch.optim.AdamW(
-            objective.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            objective.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self._schedule = OneCycleLR(
             optimiser,

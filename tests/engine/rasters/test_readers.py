@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -313,10 +313,7 @@ def test_no_reader_outlives_the_mapping_process(ortho: Path, expected, tmp_path:
         process.send_signal(with_what)
         _, said = process.communicate(timeout=60)
         assert process.returncode != 0
-    until = time.monotonic() + GONE_S
-    while any(map(is_running, pids)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(map(is_running, pids))
+    assert have_ended(pids)
     if with_what == signal.SIGINT:
         assert said.count("Traceback") == said.count("KeyboardInterrupt") == 1
     mapped(ortho, tmp_path / "out", begin="resume")
@@ -360,9 +357,17 @@ def test_no_reader_holds_up_the_end_with_a_tile_that_does_not_come(ortho: Path, 
             assert process.wait(GONE_S) != 0
         finally:
             process.kill()
-        said = process.stderr.read()  # ends when the readers have ended
-    assert not any(map(is_running, pids))
+        said = process.stderr.read()  # ends when the readers have closed it, which is just before they have ended
+    assert have_ended(pids)
     assert said.count("Traceback") == said.count("KeyboardInterrupt") == (with_what == signal.SIGINT)
+
+
+def have_ended(pids: Iterable[int]) -> bool:
+    """Whether processes end soon enough."""
+    until = time.monotonic() + GONE_S
+    while any(map(is_running, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not any(map(is_running, pids))
 
 
 def is_running(pid: int) -> bool:
