@@ -63,7 +63,7 @@ class Learning:
 
     backbone: BackboneSpec = field(default_factory=lambda: BackboneSpec("convnextv2", (24, 48, 96, 144), (2, 2, 4, 2)))
     side_px: int = 64
-    steps: int = 700
+    steps: int = 2000
     batch: int = 24
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
