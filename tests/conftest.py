@@ -20,6 +20,11 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# processes of a run share the cores: threads that wait for each other by spinning would take them from one another
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _SHARE = max(1, len(os.sched_getaffinity(0)) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(_SHARE))
+
 # a pytest that a test starts is no worker of the run that the test is part of
 for _name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[_name]

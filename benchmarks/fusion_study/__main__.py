@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--only", help=f"kinds to run, joined by commas: {', '.join(KINDS)}")
+    parser.add_argument(
+        "--first-steps", type=int, default=Settings().first_steps, help="updates of each sensor's encoder before"
+    )
     parser.add_argument("--steps", type=int, default=Settings().steps, help="updates of each network's weights")
     parser.add_argument("--patches", type=int, default=Land().patches, help="of the simulated data set")
     parser.add_argument("--out", type=Path, default=Path("build/fusion-study"), help="folder of data set and results")
@@ -44,16 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = [name for name in kinds if name not in KINDS]
     if unknown:
         parser.error(f"{', '.join(unknown)} is no kind of run; choose from {', '.join(KINDS)}")
-    land, settings = Land(patches=asked.patches), replace(Settings(), steps=asked.steps)
+    land, settings = Land(patches=asked.patches), replace(Settings(), first_steps=asked.first_steps, steps=asked.steps)
     root = simulated(asked.out, land, workers=asked.workers)
     # runs of other settings have another folder, so that they cannot mix
-    runs = asked.out / f"runs-{land.patches}-{land.seed}-{settings.steps}"
+    runs = asked.out / f"runs-{land.patches}-{land.seed}-{settings.first_steps}-{settings.steps}"
     seeds = range(_FIRST_SEED, _FIRST_SEED + asked.seeds)
     run_all(root, runs, [(name, seed) for seed in seeds for name in kinds], settings, workers=asked.workers)
     command = "python -m benchmarks.fusion_study" + "".join(
         f" --{name} {value}"
-        for name, value in (("seeds", asked.seeds), ("steps", asked.steps), ("patches", asked.patches))
-        if value != parser.get_default(name)
+        for name, value in (
+            ("seeds", asked.seeds),
+            ("first-steps", asked.first_steps),
+            ("steps", asked.steps),
+            ("patches", asked.patches),
+        )
+        if value != parser.get_default(name.replace("-", "_"))
     )
     study = Study.gather(runs, root, land, settings, command=command)
     study.write(asked.json)

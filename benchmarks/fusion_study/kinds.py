@@ -111,7 +111,7 @@ class Land:
         seed: chance of all of it.
     """
 
-    patches: int = 400
+    patches: int = 1000
     seed: int = 2026
 
 
@@ -120,14 +120,16 @@ class Settings:
     """What all kinds have in common.
 
     Attributes:
-        steps: updates of the weights.
+        first_steps: updates of a network of each sensor alone, with whose encoder all networks of that sensor begin.
+        steps: updates of the weights from there on.
         batch: patches of each.
         learning_rate: peak of the cycle.
         label_stride: every how manieth pixel, along both axes, is learnt from.
         max_dates: acquisitions of a series that a draw keeps.
     """
 
-    steps: int = 500
+    first_steps: int = 400
+    steps: int = 300
     batch: int = 4
     learning_rate: float = 1e-2
     label_stride: int = 4
@@ -135,13 +137,19 @@ class Settings:
 
 
 def config_of(
-    kind: Kind, settings: Settings, *, seed: int, statistics: Mapping[str, Mapping[str, tuple[float, float]]]
+    kind: Kind,
+    settings: Settings,
+    *,
+    seed: int,
+    statistics: Mapping[str, Mapping[str, tuple[float, float]]],
+    steps: int | None = None,
 ) -> TrainConfig:
     """The training of one kind.
 
     Args:
         kind: what is trained.
         settings: of all kinds.
+        steps: updates of the weights; the settings' where left out.
         seed: of weights, order and augmentation.
         statistics: series -> band -> mean and standard deviation in the patches that are learnt from.
     """
@@ -178,8 +186,8 @@ def config_of(
         tasks={task: TrainTask(imbalance=kind.imbalance) for task in TASKS},
         network=NetworkConfig(encoder=images, pyramid_channels=16, segmentation_channels=16),
         recipe=Recipe(
-            steps=settings.steps,
-            round_steps=settings.steps,
+            steps=steps or settings.steps,
+            round_steps=steps or settings.steps,
             batch=settings.batch,
             learning_rate=settings.learning_rate,
             label_stride=settings.label_stride,

@@ -60,11 +60,13 @@ def _introduction(study: Study) -> Iterator[str]:
     settings, seeds = study.settings, len(study.seeds)
     yield (
         f"Networks of the same kind and size, trained by the trainer's own loop on {study.learnt} patches of simulated "
-        f"land in {study.domains[0]} domains and scored in {study.domains[1]} others, on the {study.tested} of "
-        f"{study.test_patches} test patches that every sensor has seen. The networks are small (ConvNeXt V2 "
+        f"land in {study.domains[0]} domains and scored in {study.domains[1]} others, on {study.tested} of "
+        f"{study.test_patches} test patches, which every sensor has seen. The networks are small (ConvNeXt V2 "
         "16-32-48-64, one block a stage; U-TAE 16-16-16-32; UPerNet of 16 channels), images are taken at "
-        f"0.8 m or coarser, and each learns in {settings.steps} steps of {settings.batch} patches, both tasks at "
-        "once: enough to tell choices apart, not to tell how good a network can become."
+        f"0.8 m or coarser. For each seed a network of every sensor alone learns both tasks in {settings.first_steps} "
+        f"steps of {settings.batch} patches. Every network of the tables, those of one sensor as well, begins with "
+        f"these encoders and with new decoders and learns in another {settings.steps} steps, so that none has seen "
+        "more than another: enough to tell choices apart, not to tell how good a network can become."
     )
     yield ""
     if seeds == 1:

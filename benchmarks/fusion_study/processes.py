@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from .kinds import KINDS, Settings
-from .running import Result, file_of, run, write
+from .running import encoder_file, file_of, learn_first, run, write
 from .world import World
 
 __all__ = ["run_all"]
@@ -19,26 +19,27 @@ _world: World | None = None
 
 
 def run_all(root: Path, runs: Path, jobs: Sequence[tuple[str, int]], settings: Settings, *, workers: int) -> None:
-    """Run what the folder of runs lacks."""
+    """Run what the folder of runs lacks: first the encoders that networks begin with, then the networks."""
     missing = [(name, seed) for name, seed in jobs if not file_of(runs, name, seed).exists()]
-    print(f"{len(missing)} of {len(jobs)} runs to do", flush=True)
+    needed = {(sensor, seed): None for name, seed in missing for sensor in KINDS[name].modalities}
+    firsts = [(sensor, seed) for sensor, seed in needed if not encoder_file(runs, sensor, seed).exists()]
+    print(f"{len(missing)} of {len(jobs)} runs to do, {len(firsts)} encoders to train before", flush=True)
     if not missing:
         return
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(root,)) as pool:
-        futures = [pool.submit(_run_one, name, seed, settings, runs) for name, seed in missing]
         try:
-            for count, future in enumerate(as_completed(futures), start=1):
-                done = future.result()
-                scores = ", ".join(f"{task} {each.mean_iou:.3f}" for task, each in done.scores.items())
-                print(
-                    f"{count} of {len(missing)}: {done.kind}, seed {done.seed}: mIoU {scores} "
-                    f"({done.processor_seconds:.0f} s of a processor)",
-                    flush=True,
-                )
+            _wait([pool.submit(_learn_one, sensor, seed, settings, runs) for sensor, seed in firsts])
+            _wait([pool.submit(_run_one, name, seed, settings, runs) for name, seed in missing])
         except BaseException:  # whatever stops the study, nothing that has not begun begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _wait(futures: Sequence[Future[str]]) -> None:
+    """Print what each has to say, as soon as it is done."""
+    for count, future in enumerate(as_completed(futures), start=1):
+        print(f"{count} of {len(futures)}: {future.result()}", flush=True)
 
 
 def _begin(root: Path) -> None:
@@ -48,8 +49,16 @@ def _begin(root: Path) -> None:
     _world = World.read(root)
 
 
-def _run_one(name: str, seed: int, settings: Settings, runs: Path) -> Result:
+def _learn_one(modality: str, seed: int, settings: Settings, runs: Path) -> str:
     assert _world is not None, "_begin has read it"
-    result = run(KINDS[name], _world, settings, seed=seed)
-    write(result, runs)
-    return result
+    learn_first(modality, _world, settings, seed=seed, path=encoder_file(runs, modality, seed))
+    return f"encoder of {modality}, seed {seed}"
+
+
+def _run_one(name: str, seed: int, settings: Settings, runs: Path) -> str:
+    assert _world is not None, "_begin has read it"
+    encoders = {sensor: encoder_file(runs, sensor, seed) for sensor in KINDS[name].modalities}
+    done = run(KINDS[name], _world, settings, seed=seed, encoders=encoders)
+    write(done, runs)
+    scores = ", ".join(f"{task} {each.mean_iou:.3f}" for task, each in done.scores.items())
+    return f"{name}, seed {seed}: mIoU {scores} ({done.processor_seconds:.0f} s of a processor)"

@@ -10,11 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
 
 from uperfuse.engine.benchmark import machine
 from uperfuse.engine.flairhub import TASKS
 from uperfuse.trainer.data import Augmentation
 from uperfuse.trainer.losses import TaskLoss, class_weights, log_prior
+from uperfuse.trainer.network import UPerFuse
 from uperfuse.trainer.scores import Scores
 from uperfuse.trainer.training import Built, Objective, TrainConfig, begin, build, fit
 from uperfuse.trainer.training.census import sampling_odds
@@ -23,7 +25,7 @@ from .kinds import ALL, Kind, Settings, config_of
 from .scoring import Maps, Subset, averaged, learned, score, subsets_of, zeroed
 from .world import Draft, World
 
-__all__ = ["AVERAGED_OVER", "Result", "Score", "file_of", "read", "run", "write"]
+__all__ = ["AVERAGED_OVER", "Result", "Score", "encoder_file", "file_of", "learn_first", "read", "run", "write"]
 
 AVERAGED_OVER = 48
 """Training patches over which maps are averaged that take an absent sensor's place."""
@@ -75,7 +77,26 @@ class Result(_Frozen):
     absent: dict[str, dict[str, dict[str, Score]]] = {}
 
 
-def run(kind: Kind, world: World, settings: Settings, *, seed: int) -> Result:
+def learn_first(modality: str, world: World, settings: Settings, *, seed: int, path: Path) -> None:
+    """Train a network of one sensor alone, and keep its encoder; the file is complete or not there.
+
+    Args:
+        modality: the sensor.
+        world: patches.
+        settings: of all kinds.
+        seed: of weights, order and augmentation.
+        path: file to write.
+    """
+    alone = Kind("", "", (modality,))
+    config = config_of(alone, settings, seed=seed, statistics=world.statistics, steps=settings.first_steps)
+    network, _ = _trained(alone, build(config), config, world, settings, encoders={})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(network.encoders[modality].state_dict(), partial)
+    os.replace(partial, path)
+
+
+def run(kind: Kind, world: World, settings: Settings, *, seed: int, encoders: Mapping[str, Path]) -> Result:
     """Train and score.
 
     Args:
@@ -83,23 +104,12 @@ def run(kind: Kind, world: World, settings: Settings, *, seed: int) -> Result:
         world: patches.
         settings: of all kinds.
         seed: of weights, order and augmentation.
+        encoders: modality -> file with the encoder to begin with; one without begins with random weights.
     """
     begun = time.process_time()
     config = config_of(kind, settings, seed=seed, statistics=world.statistics)
     built = build(config)
-    objective = _objective(built, config, world)
-    augmentation = Augmentation(max_dates=settings.max_dates)
-    absence = {name: kind.dropout for name in kind.modalities if kind.dropout}
-    seen = tuple(s for s in world.learnt if any(name in s.images or name in s.series for name in kind.modalities))
-    patches = Draft(seen, built.modalities, augmentation=augmentation, absence=absence, seed=seed)
-    losses: list[float] = []
-    network = fit(
-        objective,
-        patches,
-        recipe=config.recipe,
-        odds=_odds(kind, built, world),
-        told=lambda done: losses.append(done.losses["loss"]),
-    )
+    network, losses = _trained(kind, built, config, world, settings, encoders=encoders)
     tests = Draft(world.tested, built.modalities)
     ways: dict[str, Mapping[str, Maps]] = {"none": {}}
     subsets: Sequence[Subset] = [tuple(built.modalities)]
@@ -136,6 +146,11 @@ def file_of(folder: Path, kind: str, seed: int) -> Path:
     return folder / f"{kind}.{seed}.json"
 
 
+def encoder_file(folder: Path, modality: str, seed: int) -> Path:
+    """Where the encoder is kept that a sensor's networks begin with."""
+    return folder / "first" / f"{modality}.{seed}.safetensors"
+
+
 def write(result: Result, folder: Path) -> None:
     """Keep a result; its file is complete or not there."""
     path = file_of(folder, result.kind, result.seed)
@@ -148,6 +163,36 @@ def write(result: Result, folder: Path) -> None:
 def read(folder: Path) -> list[Result]:
     """Results that were kept."""
     return [Result.model_validate_json(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def _trained(
+    kind: Kind,
+    built: Built,
+    config: TrainConfig,
+    world: World,
+    settings: Settings,
+    *,
+    encoders: Mapping[str, Path],
+) -> tuple[UPerFuse, list[float]]:
+    """The network in the end, and the losses on the way there."""
+    objective = _objective(built, config, world)
+    for name in kind.modalities:
+        if name in encoders:
+            objective.network.encoders[name].load_state_dict(load_file(encoders[name]))
+    augmentation = Augmentation(max_dates=settings.max_dates)
+    absence = {name: kind.dropout for name in kind.modalities if kind.dropout}
+    seen = tuple(s for s in world.learnt if any(name in s.images or name in s.series for name in kind.modalities))
+    seed = config.recipe.seed
+    patches = Draft(seen, built.modalities, augmentation=augmentation, absence=absence, seed=seed)
+    losses: list[float] = []
+    network = fit(
+        objective,
+        patches,
+        recipe=config.recipe,
+        odds=_odds(kind, built, world),
+        told=lambda done: losses.append(done.losses["loss"]),
+    )
+    return network, losses
 
 
 def _objective(built: Built, config: TrainConfig, world: World) -> Objective:

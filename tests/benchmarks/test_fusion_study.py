@@ -37,12 +37,15 @@ def world(folder: Path) -> World:
 def test_the_smallest_study_goes_on_and_its_tables_come_from_the_json(
     folder: Path, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--patches", str(PATCHES), "--steps", "1", "--seeds", "1", "--workers", "1", "--out", str(folder)]
+    asked = ["--patches", str(PATCHES), "--first-steps", "1", "--steps", "1", "--seeds", "1"]
+    asked += ["--workers", "1", "--out", str(folder)]
     written = ["--pages", str(folder / "pages"), "--json", str(folder / "results.json")]
     main([*asked, *written, "--only", "series"])
     main([*asked, *written, "--only", "series,no-series"])
-    assert "1 of 2 runs to do" in capsys.readouterr().out
-    runs = folder / f"runs-{PATCHES}-{Land().seed}-1"
+    said = capsys.readouterr().out
+    assert "1 of 1 runs to do, 3 encoders to train before" in said
+    assert "1 of 2 runs to do, 4 encoders to train before" in said
+    runs = folder / f"runs-{PATCHES}-{Land().seed}-1-1"
     assert file_of(runs, "series", 1).exists()
     study = Study.read(folder / "results.json")
     assert {(each.kind, each.seed, each.steps) for each in study.results} == {("series", 1, 1), ("no-series", 1, 1)}
