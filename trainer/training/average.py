@@ -46,7 +46,8 @@ class MovingAverage:
             self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
             self._source = network
         keep = min(self._keep, (1 + self.updates) / (10 + self.updates)) if self._keep else 0.0
-        get_ema_multi_avg_fn(keep)(*self._weights, self.updates)
+        average_all = get_ema_multi_avg_fn(keep)  # type: ignore[no-untyped-call]  # PyTorch gives it no types
+        average_all(*self._weights, self.updates)
         for average, current in self._counts:
             average.copy_(current)
         self.updates += 1
