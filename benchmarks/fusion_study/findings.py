@@ -53,15 +53,20 @@ def sensors(study: Study) -> Iterator[str]:
         if study.has("all", *alone):
             best = max(alone, key=lambda kind: statistics.fmean(study.values(kind, task)))
             gap = study.gap("all", best, task)
-            said = _verdict(gap, "beats the best single sensor", "does not beat the best single sensor")
+            said = _verdict(
+                gap,
+                "beats the best single sensor",
+                "does not beat the best single sensor beyond the spread",
+                falls="is below the best single sensor",
+            )
             yield f"In {words}, fusion of all seven {said} ({KINDS[best].words}): {gap}."
         if study.has(f"alone-{AERIAL}", *pairs):
             gaps = {kind: study.gap(kind, f"alone-{AERIAL}", task) for kind in pairs}
             helped = [kind for kind, gap in gaps.items() if gap.plain and gap.mean > 0]
             listed = ", ".join(f"{KINDS[kind].words} {gaps[kind]}" for kind in _by_mean(gaps))
             yield (
-                f"In {words}, {_count(len(helped), len(pairs))} of a second sensor beside the aerial image helps "
-                f"beyond the spread: {listed}."
+                f"In {words}, a second sensor beside the aerial image helps beyond the spread in "
+                f"{_count(len(helped), len(pairs))}: {listed}."
             )
 
 
@@ -127,7 +132,7 @@ def series(study: Study) -> Iterator[str]:
     for task in (CROPS, COVER):
         if study.has("all", "no-series"):
             gap = study.gap("all", "no-series", task)
-            said = _verdict(gap, "add", "do not add beyond the spread", plural=True)
+            said = _verdict(gap, "add", "do not add beyond the spread", plural=True, falls="do harm when added")
             yield f"In {TASK_WORDS[task]}, the three series {said} to the four images: {gap}."
     if study.has("series", "no-series"):
         gap = study.gap("series", "no-series", CROPS)
@@ -177,7 +182,7 @@ def _verdict(gap: Gap, rises: str, unclear: str, *, falls: str = "", plural: boo
     if gap.plain:
         if gap.mean > 0:
             return rises
-        return falls or (f"are worse, not better, and {unclear}" if plural else f"is worse and {unclear}")
+        return falls or ("are worse" if plural else "is worse")
     return unclear
 
 

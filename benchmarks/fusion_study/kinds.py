@@ -54,7 +54,12 @@ WORDS: Mapping[str, str] = MappingProxyType(
 _FINEST_GSD_M = 0.8
 """Aerial image, elevation and historical image are taken no finer: a sixteenth of the work, for many runs."""
 
-_DROPOUT = 0.25
+_DROPOUT = 0.1
+"""Of seven sensors: half of the draws have them all."""
+
+_OFTEN = 0.25
+"""Of seven sensors: one in eight draws has them all."""
+
 _AUX = 0.2
 
 
@@ -84,6 +89,7 @@ def _kinds() -> dict[str, Kind]:
     kinds = [
         Kind("all", "all seven", ALL),
         Kind("dropout", "all seven, with modality dropout", ALL, dropout=_DROPOUT),
+        Kind("dropout-often", "the same, each left out of a quarter", ALL, dropout=_OFTEN),
         *(Kind(f"alone-{name}", WORDS[name], (name,)) for name in ALL),
         *(Kind(f"pair-{name}", f"aerial + {WORDS[name]}", (AERIAL, name)) for name in others),
         Kind("no-history", "all but historical", tuple(name for name in ALL if name != HISTORY)),
