@@ -103,6 +103,12 @@ def table_of(printed: str, task: str) -> dict[str, list[str]]:
     raise AssertionError("the table has no end")
 
 
+def hectares(pixels: NDArray[np.bool_]):
+    """Their area, about: a pixel of 0.04 m2 on the map plane is a little more or less on the ground; it is rounded."""
+    area = float(pixels.sum()) * 0.04e-4
+    return pytest.approx(area, abs=2e-3 * area + 6e-4)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_table_is_what_lies_in_the_files(out: Path, printed: str, task: str) -> None:
     labels, truth = band(out / "maps" / f"AERIAL_RGBI_{task}.tif"), band(out / "scene" / f"{task}.tif")
@@ -121,9 +127,8 @@ def test_the_table_is_what_lies_in_the_files(out: Path, printed: str, task: str)
         mapped, true = labels == value, truth == value
         both = (mapped & true).sum()
         assert colour == entry.colour
-        # A pixel of 0.04 m2 on the map plane is a little more or less on the ground.
-        assert float(area) == pytest.approx(mapped.sum() * 0.04e-4, rel=2e-3, abs=6e-4)
-        assert float(true_area) == pytest.approx(true.sum() * 0.04e-4, rel=2e-3, abs=6e-4)
+        assert float(area) == hectares(mapped)
+        assert float(true_area) == hectares(true)
         assert share == f"{mapped.mean():.1%}"
         assert users == (f"{both / mapped.sum():.1%}" if mapped.any() else "-")
         assert producers == (f"{both / true.sum():.1%}" if true.any() else "-")
