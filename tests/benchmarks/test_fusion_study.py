@@ -165,7 +165,7 @@ def test_sentences_follow_the_numbers(tmp_path: Path) -> None:
     assert "In land cover, fusion of all seven beats the best single sensor (aerial): +20.0 ± 0.0 points." in text
     assert "with zeros in its place: +20.0 ± 1.0 points" in text
     assert "it is better in 126 in crops" in text
-    assert "In crops, the three series are worse, not better, and do not add beyond the spread" in text
+    assert "In crops, the three series do harm when added to the four images" in text
     assert "with a Lovász term the mean IoU of rare classes rises: +1.0 ± 0.0 points" in text
     assert "with class weights the mean IoU of rare classes does not rise beyond the spread" in text
     assert "the historical image beside the six others changes nothing beyond the spread" in text
