@@ -143,19 +143,13 @@ class Settings:
 
 
 def config_of(
-    kind: Kind,
-    settings: Settings,
-    *,
-    seed: int,
-    statistics: Mapping[str, Mapping[str, tuple[float, float]]],
-    steps: int | None = None,
+    kind: Kind, settings: Settings, *, seed: int, statistics: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> TrainConfig:
     """The training of one kind.
 
     Args:
         kind: what is trained.
         settings: of all kinds.
-        steps: updates of the weights; the settings' where left out.
         seed: of weights, order and augmentation.
         statistics: series -> band -> mean and standard deviation in the patches that are learnt from.
     """
@@ -192,8 +186,8 @@ def config_of(
         tasks={task: TrainTask(imbalance=kind.imbalance) for task in TASKS},
         network=NetworkConfig(encoder=images, pyramid_channels=16, segmentation_channels=16),
         recipe=Recipe(
-            steps=steps or settings.steps,
-            round_steps=steps or settings.steps,
+            steps=settings.steps,
+            round_steps=settings.steps,
             batch=settings.batch,
             learning_rate=settings.learning_rate,
             label_stride=settings.label_stride,

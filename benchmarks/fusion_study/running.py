@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -87,8 +88,8 @@ def learn_first(modality: str, world: World, settings: Settings, *, seed: int, p
         seed: of weights, order and augmentation.
         path: file to write.
     """
-    alone = Kind("", "", (modality,))
-    config = config_of(alone, settings, seed=seed, statistics=world.statistics, steps=settings.first_steps)
+    alone, settings = Kind("first", modality, (modality,)), replace(settings, steps=settings.first_steps)
+    config = config_of(alone, settings, seed=seed, statistics=world.statistics)
     network, _ = _trained(alone, build(config), config, world, settings, encoders={})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
