@@ -59,8 +59,10 @@ def read_parcels(path: Path, *, least: int = 5) -> Parcels:
         least: parcels that a class has; rarer ones become one class together.
 
     Raises:
-        DataSetError: a column is lacking, or a parcel lacks a month or changes its crop.
+        DataSetError: there is no such file, a column is lacking, or a parcel lacks a month or changes its crop.
     """
+    if not path.is_file():
+        raise DataSetError(f"there is no file {path}; give the GeoParquet file of parcels")
     table = parquet.read_table(path)
     needed = ["sample_id", "timestamp", "ewoc_code", "lon", "lat"]
     lacking = [name for name in needed if name not in table.column_names]
