@@ -1,7 +1,8 @@
 """The ONNX graph of a segment as it is run: checked, and with the weights in it that it shares with another.
 
-A plan for tiles of several sides stores the weights once, in the graphs of its own side. A graph for another side lacks
-them: what its nodes read and nothing in it gives has the name of a weight there.
+A plan stores a weight once: for tiles of several sides in the graph of its own side, for sensors that share an encoder
+in the graph of the one that lends it. The other graphs lack it: what their nodes read and nothing in them gives has the
+name of a weight there.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ def segment_graph(plan: Plan, name: str, *, member: str | None = None) -> bytes 
         member: that holds it; None: the one that the manifest says.
 
     Raises:
-        PlanError: a file is not one flat graph; or a weight is neither in it nor in the one that it shares with.
+        PlanError: a file is not one flat graph; or a weight is neither in it nor in those that it shares with.
     """
     content = plan.member(member or plan.manifest.segment(name).member)
     check_graph_file(content, segment=name)
-    lender = plan.lender(name)
-    if member is not None or lender is None:
-        return content
-    wanted = _missing(content)
+    lenders = plan.lenders(name) if member is None else ()
+    wanted = _missing(content) if lenders else set()
     if not wanted:
         return content
-    weights = plan.member(lender)
-    check_graph_file(weights, segment=name)
-    found = [(tensor, weight) for tensor, weight in _tensors(weights) if tensor in wanted]
-    absent = sorted(wanted - {tensor for tensor, _ in found})
-    if absent:
+    tensors: list[bytes | memoryview] = []
+    for lender in lenders:
+        weights = plan.member(lender)
+        check_graph_file(weights, segment=name)
+        found = [(tensor, weight) for tensor, weight in _tensors(weights) if tensor in wanted]
+        tensors += [piece for _, weight in found for piece in frame(_INITIALISER, weight)]
+        wanted -= {tensor for tensor, _ in found}
+    if wanted:
         raise PlanError(
-            f"segment {name} for tiles of {plan.manifest.base_px} px reads {absent[0]!a}, which neither its graph "
-            f"nor {lender} gives; export the plan again"
+            f"segment {name} for tiles of {plan.manifest.base_px} px reads {min(wanted)!a}, which neither its graph "
+            f"nor {' nor '.join(lenders)} gives; export the plan again"
         )
-    tensors = [piece for _, weight in found for piece in frame(_INITIALISER, weight)]
     # a message that a file holds twice is one to protobuf, its lists behind one another
     return b"".join((content, *frame(_GRAPH_OF_MODEL, *tensors)))
 

@@ -176,9 +176,8 @@ def _segments(manifest: Manifest) -> Table:
     made = table("Segment", "Inputs", ">Parameters", ">GFLOP", ">Size")
     for segment in manifest.segments:
         stored = manifest.members[segment.member].size
-        made.add_row(
-            Text(segment.name), _inputs(segment), count(segment.parameters), f"{segment.gflop:,.2f}", size(stored)
-        )
+        name = segment.name if segment.lender is None else f"{segment.name}, with weights of {segment.lender}"
+        made.add_row(Text(name), _inputs(segment), count(segment.parameters), f"{segment.gflop:,.2f}", size(stored))
     return made
 
 

@@ -15,14 +15,16 @@ from .network import Geometry, Network
 from .payload_rules import check_payloads, payload_members
 from .payloads import Payloads
 
-__all__ = ["NEW_KEYS", "PAYLOADS", "SCHEMA_VERSIONS", "Manifest", "Member"]
+__all__ = ["NEW_KEYS", "NEW_SEGMENT_KEYS", "PAYLOADS", "SCHEMA_VERSIONS", "Manifest", "Member"]
 
-SCHEMA_VERSIONS = (1, 2, 3)
+SCHEMA_VERSIONS = (1, 2, 3, 4)
 """Schemas that this release reads. A plan is written in the first that has all of its keys."""
 PAYLOADS = tuple(Payloads.model_fields)
 """Keys of what `uperfuse build` adds."""
 NEW_KEYS = {2: PAYLOADS, 3: ("geometries",)}
 """Schema -> keys of a manifest that came with it."""
+NEW_SEGMENT_KEYS = {4: ("lender",)}
+"""Schema -> keys of a segment that came with it."""
 
 
 class Member(Model):
@@ -39,16 +41,23 @@ class Manifest(Payloads, Network):
         geometries: the network for tiles of other sides than its own.
     """
 
-    schema_version: Literal[1, 2, 3]
+    schema_version: Literal[1, 2, 3, 4]
     geometries: Annotated[tuple[Geometry, ...], Field(max_length=16)] = ()
     members: dict[Label, Member] = Field(default_factory=dict)
 
     @property
-    def schema_needed(self) -> Literal[1, 2, 3]:
+    def schema_needed(self) -> Literal[1, 2, 3, 4]:
         """The first schema that has all of its keys."""
+        if self.lenders:
+            return 4
         if self.geometries:
             return 3
         return 2 if self.has_payloads else 1
+
+    @property
+    def lenders(self) -> dict[str, str]:
+        """Segments that lack weights of their own -> the segment that lends them."""
+        return {segment.name: segment.lender for segment in self.segments if segment.lender is not None}
 
     @property
     def tile_sides_px(self) -> tuple[int, ...]:
@@ -69,7 +78,8 @@ class Manifest(Payloads, Network):
         for geometry in self.geometries:
             if geometry.tiles_px[self.base] == tile_px:
                 bare = {name: Payloads.model_fields[name].get_default() for name in PAYLOADS}
-                return self.model_copy(update={**self._at(geometry), **bare, "geometries": (), "schema_version": 1})
+                alone = self.model_copy(update={**self._at(geometry), **bare, "geometries": ()})
+                return alone.model_copy(update={"schema_version": alone.schema_needed})
         raise KeyError(tile_px)
 
     @model_validator(mode="after")
@@ -85,13 +95,16 @@ class Manifest(Payloads, Network):
             except ValidationError as error:
                 reason = error.errors(include_url=False, include_context=False)[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"tiles of {tile_px} px: {reason}") from None
+            lenders = {segment.name: segment.lender for segment in geometry.segments if segment.lender is not None}
+            if lenders != self.lenders:
+                raise ValueError(f"tiles of {tile_px} px: lenders {lenders} differ from the plan's own {self.lenders}")
         return self
 
     @model_validator(mode="after")
     def _payloads_agree(self) -> Manifest:
         needed = self.schema_needed
         if self.schema_version != needed:
-            held = [name for name in ("geometries", *PAYLOADS) if getattr(self, name)]
+            held = [name for name in ("lenders", "geometries", *PAYLOADS) if getattr(self, name)]
             raise ValueError(
                 f"a plan with {', '.join(held) or 'no payloads'} is of schema {needed}, and this one says"
                 f" {self.schema_version}"

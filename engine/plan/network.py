@@ -128,21 +128,27 @@ class TensorSpec(Model):
     shape: Annotated[tuple[Extent | Literal["B", "T"], ...], Field(max_length=5)]
 
 
+_SegmentName = Annotated[str, StringConstraints(pattern=r"^(encoder|absent|decode):[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+
+
 class Segment(Piece):
     """One part of the network, stored as an ONNX graph.
 
     Attributes:
         name: `encoder:<MODALITY>`, `absent:<MODALITY>` or `decode:<TASK>`.
-        parameters: number of weights.
+        parameters: number of weights; those of its lender are the lender's.
         gflop: floating point operations in billions for one tile (series: at 32 dates), a multiply-add being two.
+        lender: segment that has weights in common with this one and holds them: a weight that a node reads and the
+            graph does not hold is that of the same name in the lender's graph.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^(encoder|absent|decode):[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+    name: _SegmentName
     member: Label
     inputs: Annotated[tuple[TensorSpec, ...], Field(max_length=16)]
     outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1, max_length=16)]
     parameters: Count
     gflop: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    lender: _SegmentName | None = None
 
 
 class Accuracy(Model):
@@ -186,7 +192,7 @@ class Geometry(Model):
     """The same network for tiles of another side.
 
     Its graphs lack the weights that they share with the plan's own: a weight that a node reads and the graph does not
-    hold is that of the same name in the plan's own graph of the segment.
+    hold is that of the same name in the plan's own graph of the segment, or else in that of the segment's lender.
 
     Attributes:
         tiles_px: modality -> side of a tile in its own pixels.
@@ -284,6 +290,7 @@ class Network(Model):
             raise ValueError(
                 f"segments {sorted(s.name for s in self.segments)} differ from those needed: {sorted(wanted)}"
             )
+        self._check_lenders()
         if self.upsampling and self.upsampling[-1].px != self.label_px:
             raise ValueError(f"upsampling ends at {self.upsampling[-1].px} px, label_px is {self.label_px}")
         if not self.upsampling and self.logits_px != self.label_px:
@@ -291,6 +298,20 @@ class Network(Model):
         if self.check is not None and set(self.check.members) != tasks:
             raise ValueError(f"check covers {sorted(self.check.members)}, tasks are {sorted(tasks)}")
         return self
+
+    def _check_lenders(self) -> None:
+        """Every lender is there and holds all of its own weights, so that none lends to itself or in a circle."""
+        lenders = {segment.name: segment.lender for segment in self.segments}
+        for name, lender in lenders.items():
+            if lender is None:
+                continue
+            if lender not in lenders:
+                raise ValueError(f"segment {name} has weights of {lender}, which is none of the plan's segments")
+            if lenders[lender] is not None:
+                raise ValueError(
+                    f"segment {name} has weights of {lender}, which has some of {lenders[lender]} itself; a lender "
+                    "holds all of its own"
+                )
 
     def _at(self, geometry: Geometry) -> dict[str, Any]:
         """What changes with the side of the tiles.

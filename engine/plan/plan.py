@@ -12,7 +12,7 @@ import mmap
 import os
 import stat
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from ..errors import PlanError
 from .archive_file import Source, sums, write_archive
 from .container import MANIFEST, MAX_PLAN_BYTES, place, read_entries
-from .manifest import NEW_KEYS, SCHEMA_VERSIONS, Manifest, Member
+from .manifest import NEW_KEYS, NEW_SEGMENT_KEYS, SCHEMA_VERSIONS, Manifest, Member
 from .signature import SIGNATURE, check_signatures, sign_manifest
 from .strict_json import parse
 
@@ -140,15 +140,24 @@ class Plan:
             self._hashed.add(name)
         return content
 
-    def lender(self, segment: str) -> str | None:
-        """Member that holds the weights which the graph of `segment` lacks; None where it has all of its own."""
-        own = self._own.segment(segment).member
-        return None if own == self.manifest.segment(segment).member else own
+    def lenders(self, segment: str) -> tuple[str, ...]:
+        """Members that hold weights which the graph of `segment` lacks, in the order in which they are asked for one.
+
+        Args:
+            segment: name of a segment.
+
+        Returns:
+            The segment's graph for the plan's own tiles, where that is another one, and that of the segment's lender,
+            where it has one; none where the graph has all of its weights.
+        """
+        own = self._own.segment(segment)
+        members = () if own.member == self.manifest.segment(segment).member else (own.member,)
+        return members if own.lender is None else (*members, self._own.segment(own.lender).member)
 
     def graph_hash(self, segment: str) -> str:
-        """SHA-256 (hex) of the graph of `segment`, and behind it that of the one that it shares weights with."""
-        members = (self.manifest.segment(segment).member, self.lender(segment))
-        return "+".join(self.manifest.members[name].sha256 for name in members if name is not None)
+        """SHA-256 (hex) of the graph of `segment`, and behind it those of the ones that it shares weights with."""
+        members = (self.manifest.segment(segment).member, *self.lenders(segment))
+        return "+".join(self.manifest.members[name].sha256 for name in members)
 
     def rehash(self, name: str) -> Member:
         """Hash one member anew, whether or not it was hashed before.
@@ -308,9 +317,19 @@ def _at_tile_px(manifest: Manifest, tile_px: int) -> Manifest:
 def _manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is stored: without the keys of later schemas, so that earlier releases read it, too."""
     version = manifest.schema_needed
-    left_out = {"schema_version", *(key for since, keys in NEW_KEYS.items() if since > version for key in keys)}
+    of_segments = {"__all__": set(_later(NEW_SEGMENT_KEYS, version))}
+    left_out = {
+        "segments": of_segments,
+        "geometries": {"__all__": {"segments": of_segments}},
+        **dict.fromkeys(("schema_version", *_later(NEW_KEYS, version)), True),
+    }
     tree = {"schema_version": version, **manifest.model_dump(mode="json", exclude=left_out)}
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _later(keys: Mapping[int, tuple[str, ...]], version: int) -> Iterator[str]:
+    """Keys that came with a schema behind `version`."""
+    return (key for since, names in keys.items() if since > version for key in names)
 
 
 def _read_manifest(content: bytes) -> Manifest:

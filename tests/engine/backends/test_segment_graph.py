@@ -1,4 +1,4 @@
-"""Graphs that share their weights with those of a plan's own side are put together, or refused."""
+"""Graphs that share their weights, with those of a plan's own side or another sensor's, are put together, or refused."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from uperfuse.engine.backends.segment_graph import segment_graph
 
 RNG = np.random.default_rng(5)
 WEIGHT, SCALE = RNG.normal(size=(300, 300)).astype(np.float32), RNG.normal(size=(1, 300)).astype(np.float32)
-OWN, OTHER = "segments/own.onnx", "segments/96/own.onnx"
+OWN, OTHER, LENDER = "segments/own.onnx", "segments/96/own.onnx", "segments/lender.onnx"
 
 
 class Stored:
     """What `segment_graph` asks of a plan."""
 
     def __init__(self, **members: onnx.ModelProto) -> None:
-        self.members = {OWN: members["own"], OTHER: members["other"]}
+        names = {"own": OWN, "other": OTHER, "lender": LENDER}
+        self.members = {names[given]: graph for given, graph in members.items()}
         self.manifest = self
 
     base_px = 96
@@ -28,8 +29,8 @@ class Stored:
     def segment(self, _: str):
         return type("Segment", (), {"member": OTHER})
 
-    def lender(self, _: str) -> str:
-        return OWN
+    def lenders(self, _: str) -> tuple[str, ...]:
+        return tuple(name for name in (OWN, LENDER) if name in self.members)
 
     def member(self, name: str) -> memoryview:
         return memoryview(self.members[name].SerializeToString())
@@ -59,6 +60,24 @@ def test_what_a_graph_lacks_is_taken_from_the_other_and_nothing_else():
     x = RNG.normal(size=(4, 300)).astype(np.float32)
     (got,) = ReferenceEvaluator(merged).run(None, {"x": x})
     np.testing.assert_array_equal(got, np.minimum(x @ WEIGHT * SCALE, np.float32(-0.25)))
+
+
+def test_the_first_lender_that_has_a_weight_gives_it():
+    x = RNG.normal(size=(4, 300)).astype(np.float32)
+    # the own graph lacks the weight itself, and means another scale than the lender does
+    plan = Stored(
+        own=model(*tensors(scale=SCALE, bias=np.float32(0))),
+        other=model(*tensors(bias=np.float32(-0.25))),
+        lender=model(*tensors(weight=WEIGHT, scale=-SCALE, bias=np.float32(9))),
+    )
+    merged = onnx.load_from_string(bytes(segment_graph(plan, "encoder:X")))
+    onnx.checker.check_model(merged, full_check=True)
+    assert sorted(tensor.name for tensor in merged.graph.initializer) == ["bias", "scale", "weight"]
+    (got,) = ReferenceEvaluator(merged).run(None, {"x": x})
+    np.testing.assert_array_equal(got, np.minimum(x @ WEIGHT * SCALE, np.float32(-0.25)))
+    lacking = Stored(own=model(), other=model(*tensors(bias=np.float32(0))), lender=model(*tensors(weight=WEIGHT)))
+    with pytest.raises(PlanError, match=f"reads 'scale', which neither its graph nor {OWN} nor {LENDER} gives"):
+        segment_graph(lacking, "encoder:X")
 
 
 def test_a_graph_that_lacks_nothing_is_not_copied():

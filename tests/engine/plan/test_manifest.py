@@ -66,7 +66,7 @@ _CHANGES: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("check", "max_relative_error"), 0.0, "greater than 0"),
     (("accuracy", 0, "argmax_equal"), 1.5, "less than or equal to 1"),
     (("provenance", "checkpoint_sha256"), "0" * 63, "String should match"),
-    (("schema_version",), 4, "Input should be 1, 2 or 3"),
+    (("schema_version",), 5, "Input should be 1, 2, 3 or 4"),
     (("surprise",), 1, "Extra inputs are not permitted"),
     (("modalities", 0, "surprise"), 1, "Extra inputs are not permitted"),
 ]
