@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -18,7 +19,10 @@ from ...kernels import dispatch
 from ...kernels.window_attention import admits, window_attention
 from .spec import BackboneSpec, ImageSpec, stage_sides
 
-__all__ = ["ImageEncoder", "timm_weights"]
+__all__ = ["STEM", "ImageEncoder", "ImageStem", "timm_weights"]
+
+STEM = "stem_"
+"""With it the names of a ConvNeXt's layers up to its first normalisation begin; those behind it know no bands."""
 
 
 class _Backbone(nn.Module):
@@ -27,6 +31,17 @@ class _Backbone(nn.Module):
     def __init__(self, spec: ImageSpec) -> None:
         super().__init__()
         self.model = _create(spec.backbone, channels=spec.channels, tile_px=spec.tile_px)
+
+
+class _StemOfBackbone(nn.Module):
+    """Carries the stem of timm's ConvNeXt alone, under the names that it has there."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__()
+        model = _create(spec.backbone, channels=spec.channels, tile_px=spec.tile_px)
+        self.model = nn.Sequential(
+            OrderedDict((name, layer) for name, layer in model.named_children() if name.startswith(STEM))
+        )
 
 
 class ImageEncoder(nn.Module):
@@ -73,6 +88,22 @@ class ImageEncoder(nn.Module):
         maps = self.seg_model.model(pixels)
         return [each.permute(0, 3, 1, 2) for each in maps] if self._swin else list(maps)
 
+    def stages(self, stem: Tensor) -> list[Tensor]:
+        """Encode what the stem of another sensor made of its tiles; of a ConvNeXt alone.
+
+        Args:
+            stem: [B, C_0, Y / 4, X / 4], normalised by that stem.
+
+        Returns:
+            As `forward`.
+        """
+        maps = []
+        for name, stage in self.seg_model.model.named_children():
+            if not name.startswith(STEM):
+                stem = stage(stem)
+                maps.append(stem)
+        return maps
+
     def _blocks(self) -> Iterator[tuple[int, bool, SwinTransformerBlock]]:
         """Every attention block with its stage and whether its windows are shifted."""
         for name, stage in self.seg_model.model.named_children():
@@ -80,6 +111,19 @@ class ImageEncoder(nn.Module):
                 for index, block in enumerate(cast(nn.Sequential, stage.blocks)):
                     assert isinstance(block, SwinTransformerBlock)
                     yield int(name.removeprefix("layers_")), index % 2 == 1, block
+
+
+class ImageStem(nn.Module):
+    """What an image modality has of its own that shares another's ConvNeXt: a tile to a map at 1/4, for its stages."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        super().__init__()
+        self.seg_model = _StemOfBackbone(spec)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Make a map [B, C_0, Y / 4, X / 4] of normalised pixels [B, C, Y, X]."""
+        stem: Tensor = self.seg_model.model(pixels)
+        return stem
 
 
 class _Block(SwinTransformerBlock):

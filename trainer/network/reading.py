@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ...engine.errors import CheckpointError
 from ...engine.flairhub import MODALITIES, TASKS
+from .images import STEM
 from .spec import LEVELS, BackboneSpec, Decoder, ImageSpec, NetworkSpec, SeriesSpec, TaskSpec
 
 __all__ = ["read_spec"]
@@ -48,9 +49,11 @@ def read_spec(shapes: Shapes, *, tile_px: Mapping[str, int] | None = None) -> Ne
                 faults.append(str(error))
         return tuple(found)
 
+    image_names = [name for name in modalities if MODALITIES[name].kind == "image"]
+    lenders = {name: image_names[0] for name in image_names[1:] if _stem_alone(shapes, name)}
     images = collect(
-        lambda name: _image(shapes, name, tile_px=sides.get(name, MODALITIES[name].tile_px)),
-        [name for name in modalities if MODALITIES[name].kind == "image"],
+        lambda name: _image(shapes, name, tile_px=sides.get(name, MODALITIES[name].tile_px), lender=lenders.get(name)),
+        image_names,
     )
     series = collect(lambda name: _series(shapes, name), [n for n in modalities if MODALITIES[n].kind == "series"])
     labels = _children(shapes, "main_decoders")
@@ -58,7 +61,7 @@ def read_spec(shapes: Shapes, *, tile_px: Mapping[str, int] | None = None) -> Ne
     tasks = collect(lambda name: _task(shapes, name), labels)
     widths = collect(lambda name: _decoder(shapes, name), labels[:1] if images else [])
     if faults:
-        raise CheckpointError("; ".join(faults))
+        raise CheckpointError("; ".join(dict.fromkeys(faults)))
     decoder, pyramid, last, unet = widths[0] if widths else _DEFAULT
     decorated = {name.split("__")[0] for name in _children(shapes, "aux_decoders")}
     return NetworkSpec(
@@ -71,6 +74,7 @@ def read_spec(shapes: Shapes, *, tile_px: Mapping[str, int] | None = None) -> Ne
         unet_channels=unet,
         aux=_ordered(decorated),
         absent=_ordered(set(_children(shapes, "absent"))),
+        shared=tuple(lenders),
     )
 
 
@@ -100,12 +104,21 @@ def _need(shapes: Shapes, key: str, rank: int) -> tuple[int, ...]:
     return shape
 
 
-def _image(shapes: Shapes, name: str, *, tile_px: int) -> ImageSpec:
+def _stem_alone(shapes: Shapes, name: str) -> bool:
+    """Whether an image's encoder is a stem, and behind it another's."""
+    layers = _children(shapes, f"encoders.{name}.seg_model.model")
+    return bool(layers) and all(layer.startswith(STEM) for layer in layers)
+
+
+def _image(shapes: Shapes, name: str, *, tile_px: int, lender: str | None) -> ImageSpec:
     root = f"encoders.{name}.seg_model.model"
-    if f"{root}.stem_0.weight" in shapes:
-        return ImageSpec(name, _need(shapes, f"{root}.stem_0.weight", 4)[1], tile_px, _convnext(shapes, root))
-    channels = _need(shapes, f"{root}.patch_embed.proj.weight", 4)[1]
-    return ImageSpec(name, channels, tile_px, _swin(shapes, root))
+    stem = "stem_0" if f"{root}.stem_0.weight" in shapes else "patch_embed.proj"
+    channels = _need(shapes, f"{root}.{stem}.weight", 4)[1]
+    return ImageSpec(name, channels, tile_px, _backbone(shapes, f"encoders.{lender or name}.seg_model.model"))
+
+
+def _backbone(shapes: Shapes, root: str) -> BackboneSpec:
+    return _convnext(shapes, root) if f"{root}.stem_0.weight" in shapes else _swin(shapes, root)
 
 
 def _convnext(shapes: Shapes, root: str) -> BackboneSpec:

@@ -175,6 +175,7 @@ class NetworkSpec:
         unet_channels: of U-Net's five blocks.
         aux: modalities with auxiliary decoders of their own, used in training.
         absent: modalities with a learned stand-in.
+        shared: images whose encoder is the first image's, but for a stem of their own, since they have other bands.
     """
 
     images: tuple[ImageSpec, ...]
@@ -186,6 +187,7 @@ class NetworkSpec:
     unet_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     aux: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = list(MODALITIES)
@@ -212,6 +214,29 @@ class NetworkSpec:
                 raise CheckpointError(f"{kind} names {strangers}; use some of {list(self.modalities)}")
         if self.absent and len(self.modalities) < 2:
             raise CheckpointError(f"the only modality {self.absent[0]} cannot be absent; name none")
+        self._check_shared()
+
+    def _check_shared(self) -> None:
+        others = [image.name for image in self.images[1:]]
+        strangers = [name for name in self.shared if name not in others]
+        if strangers:
+            raise CheckpointError(
+                f"shared names {strangers}; an encoder is the first image's, so use some of the other images {others}"
+            )
+        if not self.shared:
+            return
+        first = self.images[0]
+        if first.backbone.family == "swin":
+            raise CheckpointError(
+                f"{list(self.shared)} cannot share {first.name}'s Swin encoder, whose windows and tables of positions "
+                "follow one sensor's tile; use a ConvNeXt V2 encoder"
+            )
+        for image in self.images[1:]:
+            if image.name in self.shared and image.backbone != first.backbone:
+                raise CheckpointError(
+                    f"{image.name} cannot share {first.name}'s encoder {first.backbone} with {image.backbone} of its "
+                    "own; give both the same one"
+                )
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -251,6 +276,7 @@ class NetworkSpec:
         decoder: Decoder = "upernet",
         aux: Iterable[str] = (),
         absent: Iterable[str] = (),
+        shared: Iterable[str] = (),
     ) -> NetworkSpec:
         """Describe the network that the reference builds.
 
@@ -261,6 +287,7 @@ class NetworkSpec:
             decoder: kind of the decoders.
             aux: modalities with auxiliary decoders.
             absent: modalities with a learned stand-in.
+            shared: images that share the first one's encoder.
 
         Raises:
             CheckpointError: for a name that FLAIR-HUB does not know.
@@ -300,6 +327,7 @@ class NetworkSpec:
             decoder=decoder,
             aux=tuple(aux),
             absent=tuple(absent),
+            shared=tuple(shared),
         )
 
     @staticmethod
