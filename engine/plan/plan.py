@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -318,7 +318,7 @@ def _manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is stored: without the keys of later schemas, so that earlier releases read it, too."""
     version = manifest.schema_needed
     of_segments = {"__all__": set(_later(NEW_SEGMENT_KEYS, version))}
-    left_out = {
+    left_out: dict[str, Any] = {
         "segments": of_segments,
         "geometries": {"__all__": {"segments": of_segments}},
         **dict.fromkeys(("schema_version", *_later(NEW_KEYS, version)), True),

@@ -1,4 +1,4 @@
-"""Graphs that share their weights, with those of a plan's own side or another sensor's, are put together, or refused."""
+"""Graphs that share weights, with those of a plan's own side or another sensor's, are put together, or refused."""
 
 from __future__ import annotations
 
