@@ -104,7 +104,7 @@ class Draft(PreparedDataset):
         samples: with their acquisitions chosen.
         modalities: what the network takes.
         augmentation: of draws.
-        absence: modality -> probability with which a draw is left without it.
+        absence: modality -> probability with which the second look of a draw does without it.
         seed: of all chance.
     """
 
@@ -133,12 +133,12 @@ class Draft(PreparedDataset):
         rng = np.random.default_rng([self._seed, item.number])
         sample = self._samples[item.index]
         held = [name for name in self._modalities if name in sample.images or name in sample.series]
-        absent = draw_absent(held, self._absence, rng)
-        sample = sample.of(name for name in held if name not in absent)
-        return self._prepared(sample if self._augmentation is None else self._augmentation(sample, rng))
+        hidden = draw_absent(held, self._absence, rng) if self._absence else None
+        sample = sample.of(held)
+        return self._prepared(sample if self._augmentation is None else self._augmentation(sample, rng), hidden)
 
-    def _prepared(self, sample: Sample) -> Prepared:
-        prepared = prepare_sample(sample, self._modalities)
+    def _prepared(self, sample: Sample, hidden: frozenset[str] | None = None) -> Prepared:
+        prepared = prepare_sample(sample, self._modalities, hidden=hidden)
         side_px = next(iter(sample.labels.values())).shape[-1]
         images, series = dict(prepared.images), dict(prepared.series)
         for name, modality in self._modalities.items():

@@ -34,6 +34,8 @@ class Batch:
             no patch has a label of is left out.
         dates: series -> datetime64[D] [T] of each patch, without padding.
         teacher: the same patches as another network takes them, that teaches this one.
+        shown: modality -> False where a second look at the patch does without it, bool [B]; None where patches are
+            looked at once.
     """
 
     patches: tuple[PatchId, ...]
@@ -44,6 +46,7 @@ class Batch:
     labels: dict[str, Tensor]
     dates: dict[str, tuple[Dates, ...]]
     teacher: Batch | None = None
+    shown: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -74,6 +77,7 @@ class Batch:
             present=changed(self.present),
             labels=changed(self.labels),
             teacher=None if self.teacher is None else self.teacher._each(change),
+            shown=None if self.shown is None else changed(self.shown),
         )
 
 
@@ -115,7 +119,8 @@ def collate(prepared: Sequence[Prepared], *, complete: Mapping[str, Modality] | 
     }
     taught = [each.teacher for each in prepared if each.teacher is not None]
     teacher = collate(taught) if taught else None
-    return Batch(tuple(each.patch for each in prepared), inputs, days, masks, present, labels, dates, teacher)
+    patches = tuple(each.patch for each in prepared)
+    return Batch(patches, inputs, days, masks, present, labels, dates, teacher, _shown(prepared))
 
 
 def _blank(prepared: Sequence[Prepared], modalities: Mapping[str, Modality]) -> Prepared:
@@ -146,6 +151,15 @@ def _mark(present: dict[str, Tensor], name: str, values: Sequence[object]) -> No
     """Say which patches have a modality, where not all have; a network that needs it takes no such word."""
     if any(value is None for value in values):
         present[name] = torch.tensor([value is not None for value in values])
+
+
+def _shown(prepared: Sequence[Prepared]) -> dict[str, Tensor] | None:
+    """What second looks do without, if there are any."""
+    hidden = [each.hidden for each in prepared if each.hidden is not None]
+    if not hidden:
+        return None
+    names = sorted(frozenset().union(*hidden))
+    return {name: torch.tensor([name not in (each.hidden or ()) for each in prepared]) for name in names}
 
 
 def _padded(values: NDArray[np.float32], dates: int) -> NDArray[np.float32]:

@@ -42,7 +42,8 @@ class PatchDataset(PreparedDataset):
         modalities: what the network takes, as its plan says it.
         tasks: task -> its labels.
         augmentation: of draws; None gives what inference would see.
-        absence: modality -> probability with which a draw is left without it.
+        absence: modality -> probability with which the second look of a draw does without it; with none there is no
+            second look.
         teacher: what another network takes, that teaches this one; None if there is none.
         seed: of all chance.
 
@@ -95,16 +96,13 @@ class PatchDataset(PreparedDataset):
         patch = self.patches[item.index if isinstance(item, Draw) else item]
         rng = np.random.default_rng([self._seed, item.number if isinstance(item, Draw) else 0])
         held = [name for name in self._modalities if name in patch.folders]
-        absent = draw_absent(held, self._absence, rng) if drawn else frozenset()
-        # a teacher sees everything, whatever its student has to do without
-        wanted = [name for name in self._read if name not in absent or name in (self._teacher or {})]
-        sample = read_sample(self._root, patch, dates=self._dates, modalities=wanted, tasks=self._tasks)
-        sample = choose(sample, {name: m for name, m in self._read.items() if name in wanted})
+        hidden = draw_absent(held, self._absence, rng) if drawn and self._absence else None
+        sample = read_sample(self._root, patch, dates=self._dates, modalities=[*self._read], tasks=self._tasks)
+        sample = choose(sample, self._read)
         if drawn and self._augmentation is not None:
             sample = self._augmentation(sample, rng)
-        seen = sample.of(name for name in self._modalities if name not in absent)
         teacher = None if self._teacher is None else prepare_sample(sample.of(self._teacher), self._teacher)
-        return prepare_sample(seen, self._modalities, teacher=teacher)
+        return prepare_sample(sample.of(self._modalities), self._modalities, teacher=teacher, hidden=hidden)
 
 
 def make_loader(

@@ -51,6 +51,7 @@ class Prepared:
         series: modality -> acquisitions; there may be none.
         labels: task -> classes [Y, X] uint8, 255 where not known.
         teacher: the same patch as another network takes it, that teaches this one.
+        hidden: modalities that a second look at the patch does without; None where it is looked at once.
     """
 
     patch: PatchId
@@ -58,9 +59,16 @@ class Prepared:
     series: Mapping[str, PreparedSeries]
     labels: Mapping[str, NDArray[np.uint8]]
     teacher: Prepared | None = None
+    hidden: frozenset[str] | None = None
 
 
-def prepare_sample(sample: Sample, modalities: Mapping[str, Modality], *, teacher: Prepared | None = None) -> Prepared:
+def prepare_sample(
+    sample: Sample,
+    modalities: Mapping[str, Modality],
+    *,
+    teacher: Prepared | None = None,
+    hidden: frozenset[str] | None = None,
+) -> Prepared:
     """Prepare every modality of a sample.
 
     Args:
@@ -68,6 +76,7 @@ def prepare_sample(sample: Sample, modalities: Mapping[str, Modality], *, teache
             for the map will be.
         modalities: what the network takes, as its plan says it.
         teacher: the same sample, prepared for a teacher.
+        hidden: modalities that a second look does without.
 
     Raises:
         DataSetError: names the patch that has numbers that are none.
@@ -77,7 +86,7 @@ def prepare_sample(sample: Sample, modalities: Mapping[str, Modality], *, teache
         series = {name: _series(series, modalities[name]) for name, series in sample.series.items()}
     except TileError as error:
         raise DataSetError(f"{sample.patch}: {error}") from None
-    return Prepared(sample.patch, images, series, _seen_labels(sample, modalities), teacher)
+    return Prepared(sample.patch, images, series, _seen_labels(sample, modalities), teacher, hidden)
 
 
 def _seen_labels(sample: Sample, modalities: Mapping[str, Modality]) -> Mapping[str, NDArray[np.uint8]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -178,6 +178,7 @@ class UPerFuse(nn.Module):
         output_px: tuple[int, int] | None = None,
         base_px: tuple[int, int] | None = None,
         present: Mapping[str, Tensor] | None = None,
+        shown: Mapping[str, Tensor] | None = None,
         aux: bool = False,
         stride: int = 1,
     ) -> dict[str, Tensor]:
@@ -194,6 +195,9 @@ class UPerFuse(nn.Module):
                 another image's, or from training, where this is left out, too.
             present: modality -> [B] bool; the learned stand-in takes its place in the other rows, which are not
                 encoded, and whose auxiliary logits are 0.
+            shown: modality -> [B] bool; asks for a second look at the same tiles, in which the stand-in takes its
+                place in the rows that are false. They are encoded once; the tasks' logits of second looks follow those
+                of the first ones, as rows B to 2 B.
             aux: whether to add the auxiliary decoders' logits, under their names `<MODALITY>__<TASK>`. A modality
                 that is left out has none.
             stride: every how manieth pixel of the result along both axes is wanted; see `enlarge`.
@@ -205,7 +209,7 @@ class UPerFuse(nn.Module):
             TileError: if a modality is missing that has no stand-in, or a series has no days.
         """
         days, masks, present = days or {}, masks or {}, present or {}
-        self._check(inputs, days, present)
+        self._check(inputs, days, {*present, *(shown or {})})
         base_px = base_px or self._base_px(inputs)
         output_px = output_px or base_px
         encoded: dict[str, Maps] = {}
@@ -220,7 +224,12 @@ class UPerFuse(nn.Module):
             if aux and name in self.spec.aux:
                 own = self._auxiliary(name, maps, output_px, stride)
                 result |= own if rows is None else {k: _spread(v, rows, len(present[name])) for k, v in own.items()}
-            encoded[name] = maps if rows is None else self._substitute(name, maps, rows, present[name])
+            if rows is not None:
+                maps = self._substitute(name, [_spread(each, rows, len(present[name])) for each in maps], present[name])
+            encoded[name] = maps
+        if shown is not None:
+            # what takes the place of a modality that all lack fits any number of rows
+            encoded |= {name: self._looked_twice(name, encoded[name], shown.get(name)) for name in inputs}
         pyramid = self._pyramid(encoded, sizes=self._level_sizes(inputs, base_px))
         for task in self.spec.tasks:
             result[task.name] = self.enlarge(self.decode(task.name, pyramid), output_px=output_px, stride=stride)
@@ -254,11 +263,15 @@ class UPerFuse(nn.Module):
             return self.encode_image(modality, pixels)
         return self.encode_series(modality, pixels, days, torch.ones_like(days) if mask is None else mask)
 
-    def _substitute(self, modality: str, maps: Maps, rows: Tensor, present: Tensor) -> Maps:
-        """Maps of the rows that were encoded, and the stand-in in the others."""
+    def _substitute(self, modality: str, maps: Maps, present: Tensor) -> Maps:
+        """Maps of the rows that are present, and the stand-in in the others."""
         there = present.bool()[:, None, None, None]
-        spread = [_spread(each, rows, len(present)) for each in maps]
-        return [torch.where(there, each, other) for each, other in zip(spread, self.stand_in(modality), strict=True)]
+        return [torch.where(there, each, other) for each, other in zip(maps, self.stand_in(modality), strict=True)]
+
+    def _looked_twice(self, modality: str, maps: Maps, shown: Tensor | None) -> Maps:
+        """Maps of first looks, and below them those of second ones."""
+        again = maps if shown is None else self._substitute(modality, maps, shown)
+        return [torch.cat(both) for both in zip(maps, again, strict=True)]
 
     def _auxiliary(
         self, modality: str, maps: Maps, output_px: tuple[int, int] | None, stride: int
@@ -281,14 +294,20 @@ class UPerFuse(nn.Module):
     def _convolutions(self) -> list[nn.Conv2d]:
         return cast("list[nn.Conv2d]", list(cast(nn.ModuleList, self.fusion_handler["conv_f"])))
 
-    def _check(self, inputs: Mapping[str, Tensor], days: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
-        """Refuse inputs that do not fit the modalities, naming them."""
-        unknown = [name for name in (*inputs, *present) if name not in self.spec.modalities]
+    def _check(self, inputs: Mapping[str, Tensor], days: Mapping[str, Tensor], dispensed: Collection[str]) -> None:
+        """Refuse inputs that do not fit the modalities, naming them.
+
+        Args:
+            inputs: modality -> tiles.
+            days: series -> days.
+            dispensed: modalities that some rows are to do without.
+        """
+        unknown = [name for name in (*inputs, *dispensed) if name not in self.spec.modalities]
         if unknown:
             raise TileError(f"inputs hold {unknown}, expected {list(self.spec.modalities)}; leave them out")
         if not inputs:
             raise TileError(f"no modality given, expected {list(self.spec.modalities)}; give at least one")
-        needed = [name for name in self.spec.modalities if name not in inputs or name in present]
+        needed = [name for name in self.spec.modalities if name not in inputs or name in dispensed]
         missing = [name for name in needed if name not in self.spec.absent]
         if missing:
             raise TileError(

@@ -15,7 +15,10 @@ from ..data.sample import UNLABELLED
 from ..losses import TaskLoss
 from ..network import UPerFuse
 
-__all__ = ["Objective", "Teacher"]
+__all__ = ["SECOND", "Objective", "Teacher"]
+
+SECOND = 0.25
+"""Weight of second looks; what others come to stands in docs/fusion.md."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Objective(nn.Module):
         losses: task -> its loss; all of the network's tasks.
         weights: task -> weight of its loss; 1 where left out.
         aux: modality -> weight of the loss of its own decoders; those that the network has.
+        second: weight of the loss of second looks beside that of first ones. Alike, what a network can do with some
+            sensors costs what it can do with all.
         teacher: network to learn from beside the labels.
         labels_per_base: pixels of a label to a pixel of the network's first image.
         label_stride: every how manieth pixel, along both axes, is learnt from.
@@ -56,6 +61,7 @@ class Objective(nn.Module):
         *,
         weights: Mapping[str, float] | None = None,
         aux: Mapping[str, float] | None = None,
+        second: float = SECOND,
         teacher: Teacher | None = None,
         labels_per_base: float = 1.0,
         label_stride: int = 1,
@@ -77,6 +83,7 @@ class Objective(nn.Module):
         self.losses = nn.ModuleDict({task: losses[task] for task in tasks})
         self._weights = {task: (weights or {}).get(task, 1.0) for task in tasks}
         self._aux = dict(aux or {})
+        self._second = second
         self._labels_per_base = labels_per_base
         self._stride = label_stride
         self._shared_tasks: tuple[str, ...] = ()
@@ -100,7 +107,8 @@ class Objective(nn.Module):
             averaged: mean over processes; see `TaskLoss.forward`.
 
         Returns:
-            Loss; and, for the record, name -> unweighted loss: of tasks, `<MODALITY>__<TASK>`, `teacher`.
+            Loss; and, for the record, name -> unweighted loss: of tasks, `second__<TASK>`, `<MODALITY>__<TASK>`,
+            `teacher`.
         """
         shape_yx = _side_px(batch)
         offset = self._stride // 2
@@ -111,6 +119,7 @@ class Objective(nn.Module):
             batch.days,
             batch.masks,
             present=batch.present,
+            shown=batch.shown,
             output_px=shape_yx,
             base_px=base_px if self.network.spec.images else None,
             aux=aux,
@@ -120,14 +129,18 @@ class Objective(nn.Module):
         parts: dict[str, Tensor] = {}
         for task, weight in self._weights.items():
             labels = self._labels(batch, task)[..., offset :: self._stride, offset :: self._stride]
-            parts[task] = self.losses[task](logits[task], labels, averaged=averaged)
+            first, second = logits[task][: len(batch)], logits[task][len(batch) :]
+            parts[task] = self.losses[task](first, labels, averaged=averaged)
             total = total + weight * parts[task]
+            if batch.shown is not None and self._second:
+                parts[f"second__{task}"] = self.losses[task](second, labels, averaged=averaged)
+                total = total + weight * self._second * parts[f"second__{task}"]
             for modality, share in self._aux.items():
                 name = f"{modality}__{task}"
                 if not share:
                     continue
                 # every process takes part in the mean, also one whose patches lack this modality
-                given = logits.get(name, logits[task])
+                given = logits.get(name, first)
                 seen = self._seen(batch, modality, labels)
                 parts[name] = self.losses[task](given, seen, averaged=averaged)
                 total = total + weight * share * parts[name]
@@ -153,7 +166,7 @@ class Objective(nn.Module):
     def _distance(
         self, teacher: Teacher, batch: Batch, logits: Mapping[str, Tensor], output_px: tuple[int, int]
     ) -> Tensor:
-        """Mean divergence from the teacher's probabilities (Hinton et al. 2015), labelled or not."""
+        """Mean divergence from the teacher's probabilities (Hinton et al. 2015), labelled or not, of first looks."""
         assert batch.teacher is not None, "a data set with a teacher gives its inputs"
         with torch.no_grad():
             wanted = teacher.network(
@@ -166,7 +179,7 @@ class Objective(nn.Module):
             )
         divergences = [
             F.kl_div(
-                F.log_softmax(logits[task].float() / teacher.temperature, dim=1),
+                F.log_softmax(logits[task][: len(batch)].float() / teacher.temperature, dim=1),
                 F.log_softmax(wanted[task].float() / teacher.temperature, dim=1),
                 reduction="none",
                 log_target=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,19 @@ def test_absent_modalities_are_zeros_and_marked():
     assert not batch.inputs["AERIAL_RGBI"][2].any()
     assert batch.masks["SENTINEL2_TS"].sum(1).tolist() == [0, 4, 0]
     assert "DEM_ELEV" not in batch.inputs
+
+
+def test_second_looks_say_what_they_do_without():
+    looks = [{"SENTINEL2_TS", "DEM_ELEV"}, set(), {"DEM_ELEV"}]
+    patches = [replace(patch(n, dates=2), hidden=frozenset(look)) for n, look in enumerate(looks, start=1)]
+    shown = collate(patches).shown
+    assert {name: rows.tolist() for name, rows in shown.items()} == {
+        "DEM_ELEV": [False, True, False],
+        "SENTINEL2_TS": [False, True, True],
+    }
+    assert collate(patches[1:2]).shown == {}  # a second look at everything
+    assert collate([patch(1, dates=2)]).shown is None
+    assert collate(patches).first(1).shown["SENTINEL2_TS"].tolist() == [False]
 
 
 def test_a_label_that_a_patch_lacks_is_unknown_everywhere():

@@ -73,14 +73,15 @@ def test_chance_depends_on_seed_and_draw(data_set, modalities):
     assert not np.array_equal(first(1, 2), first(2, 2))
 
 
-def test_draws_lack_what_may_be_absent_and_indices_nothing(data_set, modalities):
+def test_second_looks_of_draws_do_without_sensors_and_first_ones_have_all(data_set, modalities):
     patches = trained_on(data_set, modalities, absence=dict.fromkeys(modalities, 0.9))
     held = {*patches[0].images, *patches[0].series}
     drawn = [patches[Draw(0, number)] for number in range(8)]
-    names = [{*one.images, *one.series} for one in drawn]
-    assert all(name and name <= held for name in names)
-    assert min(map(len, names)) < len(held)
-    assert all(one.labels.keys() == patches[0].labels.keys() for one in drawn)
+    assert all({*one.images, *one.series} == held for one in drawn)
+    assert all(one.hidden < held for one in drawn)
+    assert max(len(one.hidden) for one in drawn) > 1
+    assert patches[0].hidden is None
+    assert trained_on(data_set, modalities)[Draw(0, 0)].hidden is None
 
 
 def test_a_teacher_sees_what_its_student_has_to_do_without(data_set, modalities):
@@ -94,7 +95,7 @@ def test_a_teacher_sees_what_its_student_has_to_do_without(data_set, modalities)
         data_set, student, absence={"AERIAL_RGBI": 1.0}, teacher=teacher, augmentation=Augmentation(), seed=2
     )
     one = patches[Draw(0, 5)]
-    assert [*one.images] == ["DEM_ELEV"]
+    assert one.hidden == {"AERIAL_RGBI"}
     assert one.teacher is not None
     assert {"AERIAL_RGBI", "SENTINEL2_TS"} <= {*one.teacher.images, *one.teacher.series} <= {*teacher}
     whole = trained_on(data_set, student, teacher=teacher, augmentation=Augmentation(), seed=2)[Draw(0, 6)]

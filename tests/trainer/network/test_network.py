@@ -269,6 +269,32 @@ def test_missing_modality_equals_one_that_is_marked_absent(name, everything, til
         assert (missing[task] - full[task]).abs().max() > 1e-6
 
 
+def test_a_second_look_is_what_missing_sensors_give_and_encodes_nothing_twice(everything, tiles_of, monkeypatch):
+    batch = tiles_of(everything.spec)
+    shown = {"DEM_ELEV": torch.tensor([True, False]), "SENTINEL2_TS": torch.tensor([False, False])}
+    first, second = run(everything, batch), run(everything, batch, present=shown)
+    encoded = []
+    monkeypatch.setattr(
+        everything, "encode_image", lambda name, x: encoded.append(name) or UPerFuse.encode_image(everything, name, x)
+    )
+    both = run(everything, batch, shown=shown)
+    assert sorted(encoded) == sorted(image.name for image in everything.spec.images)
+    for task, logits in both.items():
+        close(logits[:2], first[task])
+        close(logits[2:], second[task])
+        assert (first[task] - second[task]).abs().max() > 1e-6
+
+
+def test_a_second_look_needs_a_stand_in_and_fits_what_all_lack(spec_of, network_of, everything, tiles_of):
+    batch = without(tiles_of(everything.spec), "AERIAL_RGBI")
+    shown = {"SPOT_RGBI": torch.tensor([False, False])}
+    want = run(everything, without(batch, "SPOT_RGBI"))["ALL_LABEL-LPIS"]
+    close(run(everything, batch, shown=shown)["ALL_LABEL-LPIS"][2:], want)
+    network = network_of(spec_of("AERIAL_RGBI", "SPOT_RGBI"))
+    with pytest.raises(TileError, match="SPOT_RGBI"):
+        run(network, tiles_of(network.spec), shown=shown)
+
+
 def test_everything_but_one_series_may_be_missing(everything, tiles_of):
     batch = tiles_of(everything.spec)
     only = replace(batch, inputs={"SENTINEL2_TS": batch.inputs["SENTINEL2_TS"]})

@@ -83,6 +83,28 @@ def test_a_decoder_of_a_sensor_learns_nothing_where_the_sensor_is_absent(built, 
     assert gradient(objective, gone, "absent.AERIAL_RGBI") > 0
 
 
+def test_a_second_look_is_learnt_from_like_a_first_one(built, batch):
+    objective = objective_of(built, aux={"AERIAL_RGBI": 0.5})
+    objective.network.eval()  # so that looks at the same tiles are equal
+    _, once = objective(batch)
+    _, twice = objective(replace(batch, shown={}))
+    seconds = {f"second__{task}": task for task in (COVER, CROPS)}
+    assert twice.keys() == once.keys() | seconds.keys()
+    assert all(twice[name].item() == pytest.approx(once[seconds.get(name, name)].item(), rel=1e-5) for name in twice)
+    assert gradient(objective, replace(batch, shown={}), "absent.") == 0
+    blind = replace(batch, shown={"AERIAL_RGBI": torch.tensor([False, True, False])})
+    total, parts = objective(blind)
+    assert all(parts[name].item() == pytest.approx(once[name].item(), rel=1e-5) for name in once)
+    assert all(parts[name].item() != pytest.approx(parts[task].item(), rel=1e-5) for name, task in seconds.items())
+    seen = parts[COVER] + parts[CROPS] + 0.5 * (parts[f"AERIAL_RGBI__{COVER}"] + parts[f"AERIAL_RGBI__{CROPS}"])
+    assert total.item() == pytest.approx((seen + 0.25 * sum(parts[name] for name in seconds)).item(), rel=1e-5)
+    assert gradient(objective, blind, "absent.AERIAL_RGBI") > 0
+    assert gradient(objective, blind, "encoders.AERIAL_RGBI") > 0
+    unheard = objective_of(built, second=0)
+    unheard.network.eval()
+    assert gradient(unheard, blind, "absent.AERIAL_RGBI") == 0
+
+
 def test_a_task_without_labels_teaches_nothing_and_stops_nothing(built, batch):
     objective = objective_of(built)
     lacking = replace(batch, labels={COVER: batch.labels[COVER]})
@@ -104,6 +126,8 @@ def test_a_teacher_is_followed(built, batch):
             weight.mul_(1.2)
     total, parts = student(taught)
     assert parts["teacher"] > 1e-4
+    _, blind = student(replace(taught, shown={"SENTINEL2_TS": torch.zeros(3, dtype=torch.bool)}))
+    assert blind["teacher"].item() == pytest.approx(parts["teacher"].item(), rel=1e-5)  # first looks follow
     assert total.item() == pytest.approx((parts[COVER] + parts[CROPS] + 2 * parts["teacher"]).item(), rel=1e-5)
     assert not any(name.startswith("teacher") for name, _ in student.named_parameters())
 
