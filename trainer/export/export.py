@@ -139,7 +139,8 @@ def export_network(
     manifest, members = own.manifest, dict(own.members)
     if others:
         geometries = [_geometry(trial, own, members) for trial in others]
-        manifest = manifest.model_copy(update={"geometries": tuple(geometries), "schema_version": 3})
+        manifest = manifest.model_copy(update={"geometries": tuple(geometries)})
+        manifest = manifest.model_copy(update={"schema_version": manifest.schema_needed})
     with tempfile.TemporaryDirectory(prefix=".uperfuse-export-", dir=out.parent) as folder:
         trial_plan = Path(folder) / "trial.plan"
         write_plan(trial_plan, manifest, members)
@@ -163,10 +164,20 @@ def export_network(
 
 @dataclass(frozen=True)
 class _Trial:
-    """The network for tiles of one side, by itself, and what PyTorch gives for some of them."""
+    """The network for tiles of one side, by itself, and what PyTorch gives for some of them.
+
+    Attributes:
+        manifest: of a plan for these tiles alone.
+        graphs: of its segments, complete.
+        stored: the same as that plan stores them, without what another of them holds.
+        members: of that plan.
+        samples: tiles and PyTorch's logits.
+        tiles: what they are, in words.
+    """
 
     manifest: Manifest
     graphs: Sequence[Graph]
+    stored: Sequence[Graph]
     members: Mapping[str, bytes]
     samples: Sequence[tuple[Sample, Mapping[str, NDArray[np.float32]]]]
     tiles: str
@@ -189,14 +200,21 @@ def _trial(
     for segment in segments_of(network, tiles_px=tiles_px):
         say(f"exporting {segment.name} for tiles of {tiles_px[network.spec.modalities[0]]} px")
         graphs.append(export_graph(rewritten(segment)))
-    manifest = _manifest(network, graphs, described, name=name, provenance=provenance)
-    members: dict[str, bytes] = {f"segments/{_file(graph.name)}": graph.data for graph in graphs}
+    stored = _each_weight_once(graphs)
+    manifest = _manifest(network, stored, described, name=name, provenance=provenance)
+    members: dict[str, bytes] = {f"segments/{_file(graph.name)}": graph.data for graph in stored}
     real = real_samples(scene, manifest, most=_REAL_TILES) if scene is not None else []
     samples = _samples(network, manifest, real)
     for task, logits in samples[0][1].items():
         members[f"check/{task}.npy"] = _npy(logits[0, :, ::_CHECK_STRIDE_PX, ::_CHECK_STRIDE_PX])
     tiles = f"{_RANDOM_TILES} random" + (f" and {len(real)} real" if real else "")
-    return _Trial(manifest, graphs, members, samples, tiles)
+    return _Trial(manifest, graphs, stored, members, samples, tiles)
+
+
+def _each_weight_once(graphs: Sequence[Graph]) -> list[Graph]:
+    """Graphs of one side without what their lenders hold."""
+    named = {graph.name: graph for graph in graphs}
+    return [graph if graph.lender is None else sharing_weights(graph, named[graph.lender]) for graph in graphs]
 
 
 def _geometry(trial: _Trial, own: _Trial, members: dict[str, bytes]) -> Geometry:
@@ -204,11 +222,12 @@ def _geometry(trial: _Trial, own: _Trial, members: dict[str, bytes]) -> Geometry
     manifest = trial.manifest
     assert manifest.check is not None, "every trial has a check"
     segments = []
-    for segment, graph, lender in zip(manifest.segments, trial.graphs, own.graphs, strict=True):
-        shared = sharing_weights(graph, lender)
-        if shared is not lender:
+    stored = {graph.name: graph for graph in own.stored}
+    for segment, graph, same in zip(manifest.segments, trial.graphs, own.graphs, strict=True):
+        if graph.data != same.data:
+            lenders = [stored[name] for name in (graph.name, graph.lender) if name is not None]
             segment = segment.model_copy(update={"member": f"segments/{manifest.base_px}/{_file(graph.name)}"})
-            members[segment.member] = shared.data
+            members[segment.member] = sharing_weights(graph, *lenders).data
         segments.append(segment)
     checks = {task: f"check/{manifest.base_px}/{task}.npy" for task in manifest.check.members}
     members |= {checks[task]: trial.members[member] for task, member in manifest.check.members.items()}
@@ -228,7 +247,7 @@ def _manifest(
     spec = network.spec
     logits_px = int(next(graph for graph in graphs if graph.name.startswith("decode:")).outputs[0].shape[-1])
     return Manifest(
-        schema_version=1,
+        schema_version=4 if spec.shared else 1,
         name=name,
         encoder=_encoder_words(network),
         decoder=spec.decoder if spec.images else "mean of series",
@@ -247,6 +266,7 @@ def _manifest(
                 outputs=graph.outputs,
                 parameters=graph.parameters,
                 gflop=graph.gflop,
+                lender=graph.lender,
             )
             for graph in graphs
         ),
@@ -306,6 +326,8 @@ def _encoder_words(network: UPerFuse) -> str:
         return "U-TAE"
     backbone = network.spec.images[0].backbone
     words = f"{backbone.family} {'-'.join(map(str, backbone.dims))}, depths {'-'.join(map(str, backbone.depths))}"
+    if network.spec.shared:
+        words += f", one for {', '.join((network.spec.images[0].name, *network.spec.shared))}"
     return f"{words}, U-TAE" if network.spec.series else words
 
 

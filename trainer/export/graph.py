@@ -16,7 +16,7 @@ from ...engine.errors import CheckpointError
 from ...engine.plan.network import TensorSpec
 from .segments import SegmentModule
 
-__all__ = ["OPSET", "Graph", "export_graph"]
+__all__ = ["OPSET", "Graph", "count_weights", "export_graph"]
 
 OPSET = 18
 """ONNX operator set; TensorRT 10.3 and OpenVINO 2025 read it."""
@@ -26,7 +26,10 @@ _COUNTED_DATES = 32
 
 @dataclass(frozen=True)
 class Graph:
-    """An exported segment: its bytes, its doors, and what it costs for one tile (series: at 32 dates)."""
+    """An exported segment: its bytes, its doors, and what it costs for one tile (series: at 32 dates).
+
+    `lender` names the segment that has weights in common with it.
+    """
 
     name: str
     data: bytes
@@ -34,6 +37,7 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
     parameters: int
     gflop: float
+    lender: str | None = None
 
 
 def export_graph(segment: SegmentModule) -> Graph:
@@ -72,8 +76,9 @@ def export_graph(segment: SegmentModule) -> Graph:
         data=_serialise(segment.name, model),
         inputs=tuple(_tensor(value, segment) for value in model.graph.input),
         outputs=tuple(_output(name, example) for name, example in zip(segment.outputs, _run(segment), strict=True)),
-        parameters=_parameters(model),
+        parameters=count_weights(model),
         gflop=_gflop(segment),
+        lender=segment.lender,
     )
 
 
@@ -106,7 +111,7 @@ def _constants(segment: SegmentModule) -> Graph:
         specs.append(TensorSpec(name=name, dtype="float32", shape=array.shape))
     graph = helper.make_graph(nodes, segment.name, [], outputs, initialisers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    return Graph(segment.name, _serialise(segment.name, model), (), tuple(specs), _parameters(model), 0.0)
+    return Graph(segment.name, _serialise(segment.name, model), (), tuple(specs), count_weights(model), 0.0)
 
 
 def _clean(model: onnx.ModelProto) -> None:
@@ -145,7 +150,8 @@ def _output(name: str, example: Tensor) -> TensorSpec:
     return TensorSpec.model_validate({"name": name, "dtype": "float32", "shape": ("B", *example.shape[1:])})
 
 
-def _parameters(model: onnx.ModelProto) -> int:
+def count_weights(model: onnx.ModelProto) -> int:
+    """Numbers that a model stores in floating point."""
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
     return sum(int(np.prod(w.dims)) for w in model.graph.initializer if w.data_type in floats)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network import UPerFuse
+from ..network.images import ImageEncoder
 from ..network.series import SeriesEncoder
 
 __all__ = ["SegmentModule", "segments_of"]
@@ -27,6 +28,7 @@ class SegmentModule:
         inputs: name -> example, with the batch first; series have their dates second.
         outputs: names, finest level first.
         series: the second axis of every input is a number of dates.
+        lender: segment that has weights in common with this one, and holds them in the plan.
     """
 
     name: str
@@ -34,6 +36,7 @@ class SegmentModule:
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
     series: bool = False
+    lender: str | None = None
 
 
 class _Projection(nn.Module):
@@ -64,6 +67,20 @@ class _ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         maps: tuple[Tensor, ...] = self.projection(self.encoder(pixels))
+        return maps
+
+
+class _SharingEncoder(nn.Module):
+    """An image's own stem, and behind it the stages of the first image's encoder."""
+
+    def __init__(self, network: UPerFuse, modality: str) -> None:
+        super().__init__()
+        self.stem = network.encoders[modality]
+        self.encoder = cast(ImageEncoder, network.encoders[network.spec.images[0].name])
+        self.projection = _Projection(network, modality)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        maps: tuple[Tensor, ...] = self.projection(self.encoder.stages(self.stem(pixels)))
         return maps
 
 
@@ -116,11 +133,13 @@ def segments_of(network: UPerFuse, *, tiles_px: dict[str, int]) -> Iterator[Segm
     base: tuple[Tensor, ...] = ()
     for image in spec.images:
         side = tiles_px[image.name]
-        module = _ImageEncoder(network, image.name)
+        shares = image.name in spec.shared
+        module = _SharingEncoder(network, image.name) if shares else _ImageEncoder(network, image.name)
         pixels = torch.randn(2, image.channels, side, side)  # [B, C, Y, X]
         maps = _run(module, pixels)
         base = base or maps
-        yield SegmentModule(f"encoder:{image.name}", module, {"pixels": pixels}, _levels(len(maps)))
+        lender = f"encoder:{spec.images[0].name}" if shares else None
+        yield SegmentModule(f"encoder:{image.name}", module, {"pixels": pixels}, _levels(len(maps)), lender=lender)
     for series in spec.series:
         side = tiles_px[series.name]
         temporal = _SeriesEncoder(network, series.name)

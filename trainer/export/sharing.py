@@ -1,13 +1,14 @@
-"""Graphs of one network for tiles of several sides: the weights are stored once, in the graph of its own side."""
+"""Graphs that have weights in common: a plan stores each once, in the graph of its own side or of a lender."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from .graph import Graph
+from .graph import Graph, count_weights
 
 __all__ = ["sharing_weights"]
 
@@ -15,19 +16,18 @@ _LEAST_BYTES = 256
 _Content = tuple[int, tuple[int, ...], bytes]
 
 
-def sharing_weights(graph: Graph, own: Graph) -> Graph:
-    """A graph without the tensors that the plan's own graph of the segment holds, too.
+def sharing_weights(graph: Graph, *lenders: Graph) -> Graph:
+    """A graph without the tensors that others hold, too; it counts the weights that it holds itself.
 
-    What is left out is read under its name in `own`; see `uperfuse.engine.backends.segment_graph`.
+    What is left out is read under its name in the first of the lenders that has one of that name; see
+    `uperfuse.engine.backends.segment_graph`.
 
     Args:
-        graph: for tiles of another side.
-        own: of the same segment, for the plan's own side.
+        graph: complete.
+        lenders: as the plan stores them: of the same segment for the plan's own side, or of an encoder that is shared.
     """
-    if graph.data == own.data:
-        return own
-    model, lender = onnx.load_from_string(graph.data), onnx.load_from_string(own.data)
-    lent = {_content(tensor): tensor.name for tensor in lender.graph.initializer if _size(tensor) >= _LEAST_BYTES}
+    model = onnx.load_from_string(graph.data)
+    lent = _lent(lenders)
     kept, names = [], {}
     for tensor in model.graph.initializer:
         name = lent.get(_content(tensor))
@@ -47,7 +47,19 @@ def sharing_weights(graph: Graph, own: Graph) -> Graph:
         node.output[:] = [names.get(name, name) for name in node.output]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    return replace(graph, data=model.SerializeToString(deterministic=True))
+    return replace(graph, data=model.SerializeToString(deterministic=True), parameters=count_weights(model))
+
+
+def _lent(lenders: Sequence[Graph]) -> dict[_Content, str]:
+    """Content of every tensor that is worth lending -> its name, which means no tensor of an earlier lender."""
+    lent: dict[_Content, str] = {}
+    taken: set[str] = set()
+    for lender in lenders:
+        tensors = onnx.load_from_string(lender.data).graph.initializer
+        large = (each for each in tensors if _size(each) >= _LEAST_BYTES and each.name not in taken)
+        lent = {_content(tensor): tensor.name for tensor in large} | lent
+        taken |= {tensor.name for tensor in tensors}
+    return lent
 
 
 def _names(model: onnx.ModelProto) -> set[str]:

@@ -13,7 +13,7 @@ from ...engine.errors import TileError
 from ...kernels.pyramid_fusion import project_and_fuse, pyramid_fusion
 from .decoders import SegmentationDecoder
 from .enlarging import enlarged
-from .images import ImageEncoder
+from .images import ImageEncoder, ImageStem
 from .series import SeriesEncoder
 from .spec import NetworkSpec
 
@@ -37,7 +37,7 @@ class UPerFuse(nn.Module):
         self.spec = spec
         self.encoders = nn.ModuleDict()
         for image in spec.images:
-            self.encoders[image.name] = ImageEncoder(image)
+            self.encoders[image.name] = ImageStem(image) if image.name in spec.shared else ImageEncoder(image)
         for series in spec.series:
             self.encoders[series.name] = SeriesEncoder(series)
         self.fusion_handler = nn.ModuleDict({"conv_f": _fusion(spec)})
@@ -75,10 +75,11 @@ class UPerFuse(nn.Module):
             modality: name of an image modality.
             shape_yx: rows and columns of the tiles to come.
         """
-        cast(ImageEncoder, self.encoders[modality]).set_tile(shape_yx)
+        if modality not in self.spec.shared:
+            cast(ImageEncoder, self.encoders[modality]).set_tile(shape_yx)
 
     def encode_image(self, modality: str, pixels: Tensor) -> Maps:
-        """Run an image modality's backbone.
+        """Run an image modality's backbone, or its stem and behind it the stages that it shares with the first image.
 
         Args:
             modality: name of an image modality.
@@ -87,7 +88,10 @@ class UPerFuse(nn.Module):
         Returns:
             Four maps, finest first: [B, C_l, Y / 4, X / 4] to [B, C_l, Y / 32, X / 32].
         """
-        return cast(Maps, self.encoders[modality](pixels))
+        encoded = self.encoders[modality](pixels)
+        if modality not in self.spec.shared:
+            return cast(Maps, encoded)
+        return cast(ImageEncoder, self.encoders[self.spec.images[0].name]).stages(encoded)
 
     def encode_series(self, modality: str, pixels: Tensor, days: Tensor, mask: Tensor) -> Maps:
         """Run a series' U-TAE. Dates outside the mask change nothing; with none inside it the result is finite.
