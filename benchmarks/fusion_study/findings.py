@@ -77,7 +77,7 @@ def absence(study: Study) -> Iterator[str]:
     every = [chosen for count in range(1, len(ALL)) for chosen in combinations(ALL, count)]
     for task, words in TASK_WORDS.items():
         for way, called in (("zeros", "zeros in its place"), ("mean", "its mean maps in its place")):
-            gap = one_absent(study, task, way)
+            gap = one_absent(study, task, "dropout", ("all", way))
             said = _verdict(gap, "is better", "is not better beyond the spread")
             yield (
                 f"In {words} with one sensor absent (mean over the seven), the network that learnt with modality "
@@ -102,6 +102,13 @@ def absence(study: Study) -> Iterator[str]:
         gap = study.gap("dropout", "all", task)
         cost = "nothing beyond the spread" if not gap.plain else "something" if gap.mean < 0 else "less than nothing"
         yield f"With every sensor present, learning so costs {cost} in {words}: {gap}."
+        if study.has("dropout", "dropout-equal"):
+            gap = study.gap("dropout-equal", "dropout", task)
+            lacking = one_absent(study, task, "dropout-equal", ("dropout", "stand-in"))
+            yield (
+                f"In {words}, second looks that weigh as much as first ones change this by {gap} with every sensor "
+                f"present, and by {lacking} with one absent."
+            )
     known = {chosen: kind for chosen, kind in TRAINED_FOR.items() if study.has("dropout", kind)}
     for task, words in TASK_WORDS.items():
         if known:
@@ -116,15 +123,15 @@ def absence(study: Study) -> Iterator[str]:
             )
 
 
-def one_absent(study: Study, task: str, way: str) -> Gap:
-    """Modality dropout against a way without it: mean over the seven subsets that lack one sensor."""
+def one_absent(study: Study, task: str, kind: str, other: tuple[str, str]) -> Gap:
+    """A kind with stand-ins against another kind and its way: mean over the seven subsets that lack one sensor."""
 
     def mean(kind: str, way: str) -> list[float]:
         lacking = [[name for name in ALL if name != absent] for absent in ALL]
         each = [study.absent(kind, way, present, task) for present in lacking]
         return [statistics.fmean(values) for values in zip(*each, strict=True)]
 
-    return Gap.between(mean("dropout", "stand-in"), mean("all", way))
+    return Gap.between(mean(kind, "stand-in"), mean(*other))
 
 
 def series(study: Study) -> Iterator[str]:

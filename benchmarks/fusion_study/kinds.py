@@ -17,6 +17,7 @@ from uperfuse.trainer.training.config import (
     TrainModality,
     TrainTask,
 )
+from uperfuse.trainer.training.objective import SECOND
 
 __all__ = [
     "AERIAL",
@@ -54,11 +55,8 @@ WORDS: Mapping[str, str] = MappingProxyType(
 _FINEST_GSD_M = 0.8
 """Aerial image, elevation and historical image are taken no finer: a sixteenth of the work, for many runs."""
 
-_DROPOUT = 0.1
-"""Of seven sensors: half of the draws have them all."""
-
-_OFTEN = 0.25
-"""Of seven sensors: one in eight draws has them all."""
+_DROPOUT = 0.25
+"""Of seven sensors: one in eight second looks has them all."""
 
 _AUX = 0.2
 
@@ -71,7 +69,9 @@ class Kind:
         name: of its results.
         words: what tables call it.
         modalities: sensors of the network, in FLAIR-HUB's order.
-        dropout: probability with which each sensor is left out of a draw, for stand-ins to be learnt; 0 learns none.
+        dropout: probability with which a second look at a patch does without each sensor, for stand-ins to be learnt;
+            0 learns none.
+        second_looks: weight of the loss of second looks beside that of first ones.
         aux: weight of the loss of every sensor's own decoders; 0 has none.
         imbalance: what is done for rare classes.
     """
@@ -80,6 +80,7 @@ class Kind:
     words: str
     modalities: tuple[str, ...]
     dropout: float = 0.0
+    second_looks: float = SECOND
     aux: float = 0.0
     imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
 
@@ -89,7 +90,7 @@ def _kinds() -> dict[str, Kind]:
     kinds = [
         Kind("all", "all seven", ALL),
         Kind("dropout", "all seven, with modality dropout", ALL, dropout=_DROPOUT),
-        Kind("dropout-often", "the same, each left out of a quarter", ALL, dropout=_OFTEN),
+        Kind("dropout-equal", "the same, second looks weighing alike", ALL, dropout=_DROPOUT, second_looks=1.0),
         *(Kind(f"alone-{name}", WORDS[name], (name,)) for name in ALL),
         *(Kind(f"pair-{name}", f"aerial + {WORDS[name]}", (AERIAL, name)) for name in others),
         Kind("no-history", "all but historical", tuple(name for name in ALL if name != HISTORY)),
@@ -185,6 +186,7 @@ def config_of(
         modalities={name: TrainModality.model_validate(words) for name, words in said.items()},
         tasks={task: TrainTask(imbalance=kind.imbalance) for task in TASKS},
         network=NetworkConfig(encoder=images, pyramid_channels=16, segmentation_channels=16),
+        second_looks=kind.second_looks,
         recipe=Recipe(
             steps=settings.steps,
             round_steps=settings.steps,

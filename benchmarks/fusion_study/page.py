@@ -97,6 +97,13 @@ def _absence_table(study: Study) -> Iterator[str]:
         return
     ways = (("all", "zeros"), ("all", "mean"), ("dropout", "stand-in"))
     yield (
+        "The network with modality dropout looks at every patch of training twice: whole, and without each sensor with "
+        f"a probability of {KINDS['dropout'].dropout:g}. Second looks weigh {KINDS['dropout'].second_looks:g} of first "
+        "ones: runs of seed 1 chose it among 0, that and 1, by their scores on the test patches. Learnt stand-ins "
+        "take an absent sensor's place (*dropout and stand-ins*)."
+    )
+    yield ""
+    yield (
         "How the network without stand-ins is scored: an absent image is zeros (the mean of images) and an absent "
         "series has no date, as it learnt them where a patch lacked a sensor (*zeros*); or the sensor's projected maps "
         f"are replaced by their mean over {AVERAGED_OVER} training patches (*mean maps*)."

@@ -116,7 +116,7 @@ def run(kind: Kind, world: World, settings: Settings, *, seed: int, encoders: Ma
     subsets: Sequence[Subset] = [tuple(built.modalities)]
     found = score(network, tests, built.tasks, ways=ways, subsets=subsets)["none"][tuple(built.modalities)]
     absent: dict[str, dict[str, dict[str, Score]]] = {}
-    if kind.name in ("all", "dropout"):
+    if kind.dropout or kind.name == "all":
         some = Draft([s for s in world.learnt if len(s.images) + len(s.series) == len(ALL)], built.modalities)
         ways = (
             {"stand-in": learned(network)}
@@ -214,6 +214,7 @@ def _objective(built: Built, config: TrainConfig, world: World) -> Objective:
         losses,
         weights={name: task.weight for name, task in config.tasks.items()},
         aux={name: each.aux for name, each in config.modalities.items() if each.aux},
+        second=config.second_looks,
         labels_per_base=built.labels_per_base,
         label_stride=config.recipe.label_stride,
     )

@@ -15,6 +15,7 @@ from ..data import Augmentation, LabelRule
 from ..description import ModalityConfig, TaskConfig
 from ..network import BACKBONES, BackboneSpec
 from ..network.spec import Decoder
+from .objective import SECOND
 from .recipe import Recipe
 
 __all__ = [
@@ -70,8 +71,8 @@ class TrainModality(ModalityConfig):
     Attributes:
         encoder: of an image, timm's name or numbers; that of the network where left out.
         series: of a time series; the reference's where left out.
-        dropout: probability with which a patch is learnt from without this sensor, while the network learns what takes
-            its place; left out, the network cannot do without it.
+        dropout: probability with which the second look at a patch does without this sensor, while the network learns
+            what takes its place; left out, the network cannot do without it. See `TrainConfig.second_looks`.
         aux: weight of the loss of a decoder of its own; 0 has none.
     """
 
@@ -211,6 +212,8 @@ class TrainConfig(_Model):
         network: other parts of the network.
         start: where its weights begin.
         teacher: network to learn from.
+        second_looks: weight of the loss of second looks, which do without what `dropout` leaves out, beside that of
+            first ones, which have all.
         data: what is learnt from.
         recipe: how.
     """
@@ -221,6 +224,7 @@ class TrainConfig(_Model):
     network: NetworkConfig | None = None
     start: StartConfig = StartConfig()
     teacher: TeacherConfig | None = None
+    second_looks: _Weight = SECOND
     data: DataConfig = DataConfig()
     recipe: Recipe
 

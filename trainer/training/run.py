@@ -109,6 +109,7 @@ def train(
         _losses(config, built, counts),
         weights={name: task.weight for name, task in config.tasks.items()},
         aux={name: each.aux for name, each in config.modalities.items() if each.aux},
+        second=config.second_looks,
         teacher=teacher,
         labels_per_base=built.labels_per_base,
         label_stride=config.recipe.label_stride,

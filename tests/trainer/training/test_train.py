@@ -29,7 +29,7 @@ CPU = Machines(accelerator="cpu")
 def trained(config_of, series_settings, tmp_path_factory):
     """A run of two rounds with sensors that may be absent."""
     modalities = {"SENTINEL2_TS": {"series": series_settings, "dropout": 0.4, "aux": 0.2}}
-    config = config_of(modalities=modalities, data={"check": True})
+    config = config_of(modalities=modalities, data={"check": True}, second_looks=0.4)
     lines = []
     out = tmp_path_factory.mktemp("trained") / "run"
     outcome = train(config, out=out, machines=CPU, say=lines.append)
@@ -46,6 +46,15 @@ def test_a_run_leaves_weights_tables_and_curves(trained):
     assert [done.number for done in outcome.rounds] == [1, 2]
     assert any("patches to learn from" in line for line in lines)
     assert TrainConfig.read(out / "config.yaml").name == "tiny"
+
+
+def test_second_looks_weigh_what_the_configuration_says(trained):
+    _, outcome, _ = trained
+    losses = outcome.rounds[0].losses
+    tasks = [name.removeprefix("second__") for name in losses if name.startswith("second__")]
+    assert tasks
+    parts = (losses[t] + 0.4 * losses[f"second__{t}"] + 0.2 * losses[f"SENTINEL2_TS__{t}"] for t in tasks)
+    assert losses["loss"] == pytest.approx(sum(parts), rel=1e-4)
 
 
 def test_best_weights_become_a_plan_without_further_words(trained, data_set, tmp_path):
