@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...engine.errors import CheckpointError
@@ -19,7 +20,7 @@ from ..description import (
     tile_sides,
 )
 from ..network import ImageSpec, NetworkSpec, SeriesSpec, TaskSpec
-from .config import NetworkConfig, TrainConfig, TrainModality, encoder_of, label_rule
+from .config import SHARED, NetworkConfig, TrainConfig, TrainModality, encoder_of, label_rule
 
 __all__ = ["Built", "build"]
 
@@ -76,12 +77,9 @@ def build(config: TrainConfig, *, start: LoadedCheckpoint | None = None) -> Buil
     beside_images = any(MODALITIES[name].kind == "image" for name in ordered)
     parts = config.network or _parts_of(old)
     kept = () if old is None else old.absent
+    images, shared = _images(ordered, said, parts, old)
     spec = NetworkSpec(
-        images=tuple(
-            _image(name, each, said.modalities[name], parts, old)
-            for name, each in ordered.items()
-            if MODALITIES[name].kind == "image"
-        ),
+        images=images,
         series=tuple(
             _series(name, each, said.modalities[name], classes, old, beside_images=beside_images)
             for name, each in ordered.items()
@@ -94,6 +92,7 @@ def build(config: TrainConfig, *, start: LoadedCheckpoint | None = None) -> Buil
         unet_channels=parts.unet_channels,
         aux=tuple(name for name, each in ordered.items() if each.aux),
         absent=tuple(name for name, each in ordered.items() if each.dropout is not None or name in kept),
+        shared=shared,
     )
     tiles_px = tile_sides(spec, said=said.modalities, tile_px=None)
     described = describe_network(spec, name=config.name, said=said, tiles_px=tiles_px)
@@ -151,16 +150,33 @@ def _parts_of(old: NetworkSpec | None) -> NetworkConfig:
     )
 
 
-def _image(
-    name: str, given: TrainModality, words: ModalityConfig, parts: NetworkConfig, old: NetworkSpec | None
-) -> ImageSpec:
-    tile_px = words.tile_px or MODALITIES[name].tile_px
-    known = old.image(name) if old is not None else None
-    if known is not None and given.encoder is None:
-        backbone = known.backbone
-    else:
-        backbone = encoder_of(given.encoder or parts.encoder).fitted(tile_px)
-    return ImageSpec(name, len(words.bands or ()), tile_px, backbone)
+def _images(
+    modalities: Mapping[str, TrainModality], said: ExportConfig, parts: NetworkConfig, old: NetworkSpec | None
+) -> tuple[tuple[ImageSpec, ...], tuple[str, ...]]:
+    """The images in order, and those of them that share the first one's encoder."""
+    images: list[ImageSpec] = []
+    shared: list[str] = []
+    for name, given in modalities.items():
+        if MODALITIES[name].kind != "image":
+            continue
+        words = said.modalities[name]
+        tile_px = words.tile_px or MODALITIES[name].tile_px
+        known = old.image(name) if old is not None else None
+        if given.encoder == SHARED and not images:
+            raise CheckpointError(
+                f"{name} is the first image, and others share its encoder; name an encoder for it, or leave it out"
+            )
+        # where the image that lent its encoder is left out, what it lent is the next one's own
+        kept = given.encoder is None and old is not None and name in old.shared and bool(images)
+        if given.encoder == SHARED or kept:
+            shared.append(name)
+            backbone = images[0].backbone
+        elif known is not None and given.encoder is None:
+            backbone = known.backbone
+        else:
+            backbone = encoder_of(given.encoder or parts.encoder).fitted(tile_px)
+        images.append(ImageSpec(name, len(words.bands or ()), tile_px, backbone))
+    return tuple(images), tuple(shared)
 
 
 def _series(

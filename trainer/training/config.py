@@ -19,6 +19,7 @@ from .objective import SECOND
 from .recipe import Recipe
 
 __all__ = [
+    "SHARED",
     "DataConfig",
     "EncoderConfig",
     "ImbalanceConfig",
@@ -30,6 +31,9 @@ __all__ = [
     "TrainModality",
     "TrainTask",
 ]
+
+SHARED = "shared"
+"""Stands in place of an encoder where an image shares the first one's."""
 
 _Probability = Annotated[float, Field(ge=0, lt=1)]
 _Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -69,7 +73,8 @@ class TrainModality(ModalityConfig):
     """One sensor: what an export must know of it, and how it is learnt.
 
     Attributes:
-        encoder: of an image, timm's name or numbers; that of the network where left out.
+        encoder: of an image, timm's name or numbers; that of the network where left out. `shared`: the first image's,
+            but for a stem of its own, since it has other bands; a ConvNeXt V2 alone can be shared.
         series: of a time series; the reference's where left out.
         dropout: probability with which the second look at a patch does without this sensor, while the network learns
             what takes its place; left out, the network cannot do without it. See `TrainConfig.second_looks`.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...engine.errors import CheckpointError
 from ..network import NetworkSpec, UPerFuse
-from ..network.images import timm_weights
+from ..network.images import STEM, timm_weights
 from .config import TrainConfig
 
 __all__ = ["adopt", "begin"]
@@ -40,16 +40,20 @@ def begin(
     elif config.start.pretrained:
         files = config.start.pretrained if isinstance(config.start.pretrained, dict) else {}
         for image in spec.images:
-            named = config.modalities[image.name].encoder or (config.network and config.network.encoder)
+            # of an encoder that is shared the stem is the image's own, and timm fits it to its bands
+            owner = spec.images[0].name if image.name in spec.shared else image.name
+            named = config.modalities[owner].encoder or (config.network and config.network.encoder)
             encoder = named if isinstance(named, str) else None
             if encoder is None:
                 raise CheckpointError(
-                    f"{image.name}: an encoder given by its numbers has no weights of timm's; name one of timm's"
+                    f"{owner}: an encoder given by its numbers has no weights of timm's; name one of timm's"
                 )
             weights = timm_weights(encoder, image, file=files.get(encoder))
             backbone = network.encoders[image.name].get_submodule("seg_model.model")
+            if owner != image.name:
+                weights = {name: value for name, value in weights.items() if name.startswith(STEM)}
             backbone.load_state_dict(weights, strict=True)
-            say(f"encoder of {image.name}: {encoder} of timm")
+            say(f"{'encoder' if owner == image.name else 'stem'} of {image.name}: {encoder} of timm")
     return network
 
 
@@ -59,7 +63,9 @@ def adopt(network: UPerFuse, old: UPerFuse) -> list[str]:
 
     What both have is copied. A modality that only the new one has enters the fusion with weights of 0, so that the
     network begins as it was; one that only the old one had is left out. A task with other classes gets a new last
-    layer; one of another name, the decoder of the old network's first task with a new last layer.
+    layer; one of another name, the decoder of the old network's first task with a new last layer. An encoder that is
+    shared begins as that of the first image, or of the first that shares it, which the old network has; one that is no
+    longer shared begins as it was.
 
     Args:
         network: is changed.
@@ -79,34 +85,43 @@ def adopt(network: UPerFuse, old: UPerFuse) -> list[str]:
     for key, value in wanted.items():
         if key in taken:
             continue
-        source = _source(key, old.spec)
+        source = _source(key, network.spec, old.spec)
         if source in given and given[source].shape == value.shape:
             taken[key] = given[source]
             used.add(source)
         elif source in given and not _may_differ(key):
             faults.append(f"{key} has shape {list(value.shape)}, the checkpoint's {list(given[source].shape)}")
         else:
-            fresh[_part(key)] = None
+            fresh[_part(key, network.spec)] = None
     if faults:
         listed = "\n  ".join(faults)
         raise CheckpointError(
             f"the checkpoint does not fit the network that is to begin with it; give both the same bands and encoders, "
             f"or begin without it:\n  {listed}"
         )
-    left = dict.fromkeys(_part(key) for key in given if key not in used)
+    left = dict.fromkeys(_part(key, network.spec) for key in given if key not in used)
     lines += [f"new, with random weights: {', '.join(fresh)}"] if fresh else []
     lines += [f"left behind: {', '.join(left)}"] if left else []
     network.load_state_dict(wanted | taken, strict=True)
     return lines
 
 
-def _source(key: str, old: NetworkSpec) -> str:
-    """Name under which the old network has a weight."""
-    root, task, *rest = key.split(".", 2)
+def _source(key: str, new: NetworkSpec, old: NetworkSpec) -> str:
+    """Name under which the old network has a weight of the new one."""
+    root, name, *rest = key.split(".", 2)
     names = [each.name for each in old.tasks]
-    if root == "main_decoders" and task not in names:
+    if root == "main_decoders" and name not in names:
         return ".".join((root, names[0], *rest))
+    if root == "encoders" and not _of_stem(key) and (new.shared or old.shared):
+        lent = (name, *new.shared) if new.shared and name == new.images[0].name else (name,)
+        known = next((each for each in lent if each in old.modalities), name)
+        return ".".join((root, old.images[0].name if known in old.shared else known, *rest))
     return key
+
+
+def _of_stem(key: str) -> bool:
+    """Whether a weight is one of an encoder's that another sensor's does not share."""
+    return f".seg_model.model.{STEM}" in key
 
 
 def _may_differ(key: str) -> bool:
@@ -116,9 +131,11 @@ def _may_differ(key: str) -> bool:
     return key.startswith("encoders.") and ".out_conv." in key
 
 
-def _part(key: str) -> str:
+def _part(key: str, new: NetworkSpec) -> str:
     """What a weight belongs to, as a line names it."""
     parts = key.split(".")
+    if parts[0] == "encoders" and parts[1] in new.shared:
+        return f"{'stem' if _of_stem(key) else 'stages'} of {parts[1]}"
     if parts[0] == "main_decoders" and _HEAD in key:
         return f"last layer of {parts[1]}"
     if parts[0] == "encoders" and "out_conv" in parts:
@@ -136,7 +153,7 @@ def _fusion(new: NetworkSpec, old: NetworkSpec, given: Mapping[str, Tensor]) -> 
         slices: list[Tensor] = []
         for name in new.modalities:
             channels = new.level_channels(name)[level]
-            if old.fused and name in old.modalities:
+            if old.fused and _joined(name, new, old):
                 before = old.modalities[: old.modalities.index(name)]
                 start = sum(old.level_channels(each)[level] for each in before)
                 slices.append(weight[:, start : start + channels])
@@ -154,10 +171,15 @@ def _fusion(new: NetworkSpec, old: NetworkSpec, given: Mapping[str, Tensor]) -> 
 def _fusion_lines(new: NetworkSpec, old: NetworkSpec) -> list[str]:
     if not new.fused:
         return []
-    added = [name for name in new.modalities if name not in old.modalities]
+    added = [name for name in new.modalities if not _joined(name, new, old)]
     if not _same_grid(new, old):
         return ["new, with random weights: the fusion, for the first image is another one"]
     return [f"joins the fusion with weights of 0: {', '.join(added)}"] if added else []
+
+
+def _joined(name: str, new: NetworkSpec, old: NetworkSpec) -> bool:
+    """Whether the old network has a modality, with maps like the new one's."""
+    return name in old.modalities and new.level_channels(name) == old.level_channels(name)
 
 
 def _same_grid(new: NetworkSpec, old: NetworkSpec) -> bool:
