@@ -1,6 +1,6 @@
-"""Crops of parcels from monthly satellite values: a network of U-TAEs next to a random forest.
+"""Crops of parcels from monthly satellite values: networks of U-TAEs next to a random forest.
 
-    python -m benchmarks.real.crops FILE [--folds 5] [--seeds 3] [--square-km 5] [-o docs/real.md]
+    python -m benchmarks.real.crops FILE [--folds 5] [--seeds 3] [--networks 3] [-o docs/real.md]
 
 FILE is a GeoParquet file with a row for each parcel and month, as ESA's WorldCereal extracts them. A parcel is tested
 on by what learnt from parcels in other squares of ground. Both sides see the same numbers of the same parcels.
@@ -23,11 +23,14 @@ from uperfuse.trainer.network import UPerFuse
 from uperfuse.trainer.scores import Scores, scores_of
 
 from .document import circumstances, spread, write_part
-from .folds import Fold, Labels, Learning, by_forest, by_network, crop_network, folds
+from .folds import Fold, Labels, Learning, Rows, Shares, by_forest, by_network, crop_network, folds
 from .forests import TREES
 from .parcels import Parcels, grid_cells, read_parcels
 
 __all__ = ["Side", "compare"]
+
+_CHOSEN = """The network's settings were chosen on another cut of the same parcels (seed 9), by the accuracy of one
+network there, among a dozen of widths, augmentation, decay, mixing and logarithms; the forest's are the library's."""
 
 
 @dataclass
@@ -36,8 +39,8 @@ class Side:
 
     Attributes:
         name: in words.
-        apart: scores of every fold of every seed.
-        together: scores of all parcels of a seed, each tested on once.
+        apart: scores of every fold of every seed; where a side is one network of several, of each of them.
+        together: scores of all parcels of a seed, each tested on once; of each network likewise.
     """
 
     name: str
@@ -45,41 +48,59 @@ class Side:
     together: list[Scores] = field(default_factory=list)
 
 
-def compare(parcels: Parcels, *, learning: Learning, count: int, side_km: float, seeds: range) -> tuple[Side, Side]:
-    """Both sides on the same folds.
+def compare(parcels: Parcels, *, learning: Learning, count: int, side_km: float, seeds: range) -> tuple[Side, ...]:
+    """All sides on the same folds: the forest, one network, and where there are several their mean.
 
     Args:
         parcels: all.
-        learning: how the network learns.
+        learning: how the networks learn.
         count: of folds.
         side_km: of the squares of ground that are not torn apart.
         seeds: of folds, trees, weights and augmentation.
     """
-    forest, network = Side("random forest"), Side("network")
+    several = learning.networks
+    forest, network, mean = Side("random forest"), Side("one network"), Side(f"mean of {several} networks")
     for seed in seeds:
-        found = {side.name: np.zeros(len(parcels), np.int64) for side in (forest, network)}
+        by_trees = np.zeros(len(parcels), np.int64)
+        shares = np.zeros((several, len(parcels), len(parcels.classes)), np.float32)
         for number, fold in enumerate(folds(parcels, count=count, side_km=side_km, seed=seed)):
-            answers = {
-                forest.name: by_forest(parcels, fold, seed=seed),
-                network.name: by_network(parcels, fold, learning=learning, seed=seed),
-            }
-            for side in (forest, network):
-                found[side.name][fold.test] = answers[side.name]
-                side.apart.append(_scores(parcels, fold, answers[side.name]))
+            by_trees[fold.test] = by_forest(parcels, fold, seed=seed)
+            for member in range(several):
+                own = seed * several + member  # no two networks begin alike
+                shares[member, fold.test] = by_network(parcels, fold, learning=learning, seed=own)
+            _add(parcels, fold, by_trees, shares, sides=(forest, network, mean))
+            for side in (forest, mean):
                 last = side.apart[-1]
                 print(
                     f"seed {seed}, fold {number + 1} of {count}, {side.name}: mIoU {last.mean_iou:.3f}, "
                     f"F1 {last.mean_f1:.3f}, accuracy {last.accuracy:.3f}",
                     flush=True,
                 )
-        everything = Fold(np.zeros(0, np.intp), np.arange(len(parcels)))
-        for side in (forest, network):
-            side.together.append(_scores(parcels, everything, found[side.name]))
-    return forest, network
+        _add(parcels, None, by_trees, shares, sides=(forest, network, mean))
+    return (forest, network, mean) if several > 1 else (forest, network)
 
 
-def _scores(parcels: Parcels, fold: Fold, found: Labels) -> Scores:
-    counts = confusion_matrix(parcels.labels[fold.test], found, labels=range(len(parcels.classes)))
+def _add(
+    parcels: Parcels, fold: Fold | None, by_trees: Labels, shares: Shares, *, sides: tuple[Side, Side, Side]
+) -> None:
+    """Score all sides on a fold, or on all parcels where there is none.
+
+    Args:
+        parcels: all.
+        fold: whose test parcels count.
+        by_trees: the forest's classes of all parcels.
+        shares: each network's probabilities of all parcels, [M, N, K].
+        sides: forest, one network, mean of the networks.
+    """
+    rows = np.arange(len(parcels)) if fold is None else fold.test
+    found = ([by_trees], list(shares.argmax(2)), [shares.mean(0).argmax(1)])
+    for side, answers in zip(sides, found, strict=True):
+        scores = [_scores(parcels, rows, answer[rows]) for answer in answers]
+        (side.together if fold is None else side.apart).extend(scores)
+
+
+def _scores(parcels: Parcels, rows: Rows, found: Labels) -> Scores:
+    counts = confusion_matrix(parcels.labels[rows], found, labels=range(len(parcels.classes)))
     return scores_of(counts, [ClassEntry(name=name, colour="#000000") for name in parcels.classes])
 
 
@@ -106,6 +127,12 @@ def _table(sides: Sequence[Side]) -> list[str]:
     return lines
 
 
+def _cuts(seeds: range) -> str:
+    if len(seeds) == 1:
+        return f", cut once (seed {seeds.start})."
+    return f", cut {len(seeds)} times (seeds {seeds.start} to {seeds.stop - 1})."
+
+
 def _words(parcels: Parcels, learning: Learning, *, count: int, side_km: float, seeds: range) -> list[str]:
     bands = {name: len(names) for name, names in parcels.bands.items()}
     spec = crop_network(bands, classes=len(parcels.classes), widths=learning.widths)
@@ -123,8 +150,9 @@ def _words(parcels: Parcels, learning: Learning, *, count: int, side_km: float, 
         f"{len(parcels.classes)} classes, by crop code; those with fewer than five parcels are one. The most frequent "
         f"holds {most / len(parcels):.0%} of the parcels.",
         f"{count} folds of whole squares of {side_km:g} km, of which {squares} hold parcels, with classes spread as",
-        f"evenly as squares allow; seeds {seeds.start} to {seeds.stop - 1} cut them anew. Mean ± standard deviation:",
-        "over folds and seeds for scores of a fold, else over seeds.",
+        f"evenly as squares allow{_cuts(seeds)}",
+        "Every parcel is tested on once by what learnt from other folds. Mean ± standard deviation: for scores of a",
+        "fold over folds, else over what there is several of: cuts and, for one network, networks.",
         "",
         f"- **Random forest**: {TREES} trees on the values of all months.",
         "- **Network**: UPerFuse of series alone, a U-TAE each for Sentinel-2 and Sentinel-1 with widths "
@@ -132,8 +160,19 @@ def _words(parcels: Parcels, learning: Learning, *, count: int, side_km: float, 
         f"  scores averaged; {weights / 1e3:.0f} thousand weights, random ones at first. A parcel is a tile of 2 x 2 "
         "equal pixels,",
         f"  scaled by the statistics of the parcels that are learnt from. {learning.epochs} epochs in batches of "
-        f"{learning.batch};",
-        f"  {changed}.",
+        f"{learning.batch},",
+        f"  weights decay by {learning.weight_decay:g}; {changed}.",
+        *(
+            [
+                f"- **Mean of {learning.networks} networks**: their probabilities are averaged, as a forest averages "
+                "its trees'. They differ in",
+                "  first weights, order and augmentation.",
+            ]
+            if learning.networks > 1
+            else []
+        ),
+        "",
+        _CHOSEN,
     ]
 
 
@@ -148,14 +187,15 @@ def main(arguments: Sequence[str] | None = None, *, learning: Learning | None = 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=3, help="times that folds are cut and both sides learn")
+    parser.add_argument("--seeds", type=int, default=3, help="times that folds are cut and all sides learn")
     parser.add_argument("--square-km", type=float, default=5.0, help="side of the squares that are not torn apart")
     parser.add_argument("--epochs", type=int, default=learning.epochs, help="of the network")
+    parser.add_argument("--networks", type=int, default=learning.networks, help="whose probabilities are averaged")
     parser.add_argument("-o", "--out", type=Path, help="document to write into")
     asked = parser.parse_args(arguments)
     began = time.monotonic()
     parcels, seeds = read_parcels(asked.file), range(asked.seeds)
-    learning = replace(learning, epochs=asked.epochs)
+    learning = replace(learning, epochs=asked.epochs, networks=asked.networks)
     settings = {"count": asked.folds, "side_km": asked.square_km, "seeds": seeds}
     table = _table(compare(parcels, learning=learning, **settings))
     print("\n".join(table))
@@ -163,7 +203,7 @@ def main(arguments: Sequence[str] | None = None, *, learning: Learning | None = 
         return
     command = (
         f"python -m benchmarks.real.crops {asked.file.name} --folds {asked.folds} --seeds {asked.seeds} "
-        f"--square-km {asked.square_km:g} --epochs {asked.epochs}"
+        f"--square-km {asked.square_km:g} --epochs {asked.epochs} --networks {asked.networks}"
     )
     lines = [
         *_words(parcels, learning, **settings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = ["Fold", "Learning", "by_forest", "by_network", "crop_network", "folds
 
 Rows = NDArray[np.intp]
 Labels = NDArray[np.int64]
+Shares = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,19 @@ class Learning:
         weight_decay: of AdamW.
         power: of the class weights; 0 weighs all alike.
         widths: channels of the encoder and the decoder.
+        networks: that begin with weights of their own, and whose probabilities are averaged.
         augmentation: of the series.
     """
 
     epochs: int = 50
     batch: int = 32
     learning_rate: float = 5e-3
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     power: float = 0.0
     widths: tuple[int, ...] = (32, 32)
+    networks: int = 3
     augmentation: Augmentation = field(
-        default_factory=lambda: Augmentation(turns=False, dropped_dates=0.2, jitter_days=3, jitter=0.02)
+        default_factory=lambda: Augmentation(turns=False, dropped_dates=0.5, jitter_days=10, jitter=0.1)
     )
 
 
@@ -95,8 +98,8 @@ def crop_network(bands: dict[str, int], *, classes: int, widths: tuple[int, ...]
     return NetworkSpec((), series, (TaskSpec(TASK, classes),))
 
 
-def by_network(parcels: Parcels, fold: Fold, *, learning: Learning, seed: int) -> Labels:
-    """Classes of the fold's test parcels, by a network that begins with random weights."""
+def by_network(parcels: Parcels, fold: Fold, *, learning: Learning, seed: int) -> Shares:
+    """Probabilities of the classes of the fold's test parcels, [N, K], by a network that begins with random weights."""
     modalities = describe(parcels, fold.train)
     classes = len(parcels.classes)
     torch.manual_seed(seed)
@@ -118,13 +121,13 @@ def by_network(parcels: Parcels, fold: Fold, *, learning: Learning, seed: int) -
         seed=seed,
     )
     trained = fit(Objective(network, {TASK: TaskLoss(known, weights=weights)}), train, recipe=recipe)
-    return _classes(trained, test)
+    return _probabilities(trained, test)
 
 
-def _classes(network: UPerFuse, seasons: Seasons) -> Labels:
-    found: list[Sequence[int]] = []
+def _probabilities(network: UPerFuse, seasons: Seasons) -> Shares:
+    found: list[Shares] = []
     with torch.inference_mode():
         for batch in make_loader(seasons, batch=64):
             scores = network(batch.inputs, batch.days, batch.masks)[TASK]  # [B, K, Y, X], pixels of a tile alike
-            found.append(scores.mean((2, 3)).argmax(1).tolist())
-    return np.concatenate([np.asarray(each, np.int64) for each in found])
+            found.append(scores.mean((2, 3)).softmax(1).numpy())
+    return np.concatenate(found)

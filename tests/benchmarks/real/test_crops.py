@@ -15,7 +15,7 @@ from benchmarks.real.seasons import TASK, Seasons, describe
 from tests.benchmarks.real.examples import MONTHS, parcel_table, write_parcels
 from uperfuse.trainer.data import Augmentation, DataSetError, Draw
 
-SMALL = Learning(epochs=20, batch=8)
+SMALL = Learning(epochs=20, batch=8, networks=1)
 
 
 @pytest.fixture
@@ -120,17 +120,44 @@ def test_statistics_are_of_the_rows_that_are_given(parcels):
 
 def test_both_sides_learn_crops_apart_in_summer(parcels):
     fold = Fold(np.arange(0, 44, 2), np.arange(1, 44, 2))
-    for found in (by_forest(parcels, fold, seed=1), by_network(parcels, fold, learning=SMALL, seed=1)):
+    shares = by_network(parcels, fold, learning=SMALL, seed=1)
+    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
+    for found in (by_forest(parcels, fold, seed=1), shares.argmax(1)):
         assert (found == parcels.labels[fold.test]).mean() > 0.9
 
 
 def test_every_parcel_is_tested_on_once_a_seed(parcels):
-    quick = Learning(epochs=1, batch=8, widths=(8, 8))
-    sides = compare(parcels, learning=quick, count=2, side_km=5, seeds=range(4, 6))
-    for side in sides:
-        assert len(side.apart) == 4
-        assert [scores.pixels for scores in side.together] == [46, 46]
-        assert sum(scores.pixels for scores in side.apart[:2]) == 46
+    quick = Learning(epochs=1, batch=8, widths=(8, 8), networks=2)
+    forest, network, mean = compare(parcels, learning=quick, count=2, side_km=5, seeds=range(4, 6))
+    for side, networks in ((forest, 1), (network, 2), (mean, 1)):
+        assert len(side.apart) == 4 * networks
+        assert [scores.pixels for scores in side.together] == [46] * 2 * networks
+        assert sum(scores.pixels for scores in side.apart[: 2 * networks]) == 46 * networks
+
+
+def test_probabilities_of_networks_that_begin_otherwise_are_averaged(parcels, monkeypatch):
+    begun = []
+
+    def guess(parcels, fold, *, learning, seed):
+        """Sure of the first class, or a little surer of the second."""
+        begun.append(seed)
+        shares = np.zeros((len(fold.test), len(parcels.classes)), np.float32)
+        shares[:, :2] = [[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]][seed % 3]
+        return shares
+
+    monkeypatch.setattr(crops, "by_network", guess)
+    quick = Learning(networks=3)
+    _, network, mean = compare(parcels, learning=quick, count=2, side_km=5, seeds=range(2))
+    assert begun == [0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5], "folds of a seed share first weights, others do not"
+    first, second = (np.bincount(parcels.labels)[label] / len(parcels) for label in (0, 1))
+    assert [scores.accuracy for scores in network.together] == pytest.approx(2 * [first, second, second])
+    assert [scores.accuracy for scores in mean.together] == pytest.approx(2 * [first])
+
+
+def test_a_single_network_has_no_mean(parcels):
+    quick = Learning(epochs=1, batch=8, widths=(8, 8), networks=1)
+    sides = compare(parcels, learning=quick, count=2, side_km=5, seeds=range(1))
+    assert [side.name for side in sides] == ["random forest", "one network"]
 
 
 def test_the_command_writes_its_part_of_the_page(tmp_path, capsys):
@@ -138,11 +165,13 @@ def test_the_command_writes_its_part_of_the_page(tmp_path, capsys):
     write_parcels(path, parcel_table())
     crops.main(
         [str(path), "--folds", "2", "--seeds", "1", "--epochs", "1", "-o", str(page)],
-        learning=Learning(batch=8, widths=(8, 8)),
+        learning=Learning(batch=8, widths=(8, 8), networks=2),
     )
     text = page.read_text(encoding="utf-8")
     assert "46 parcels over 16 months: B04, B08 of SENTINEL2_TS; VV, VH of SENTINEL1-ASC_TS." in text
+    assert "cut once (seed 0)." in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0] == "| | random forest | one network | mean of 2 networks |"
     assert any("F1 of 2 rarer crops, 2 parcels" in row for row in rows)
     printed = capsys.readouterr().out
     assert all(row in printed for row in rows)
