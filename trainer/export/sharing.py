@@ -13,6 +13,7 @@ from .graph import Graph, count_weights
 __all__ = ["sharing_weights"]
 
 _LEAST_BYTES = 256
+"""Smaller tensors stay in every graph."""
 _Content = tuple[int, tuple[int, ...], bytes]
 
 

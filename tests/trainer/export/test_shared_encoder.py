@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import numpy as np
 import onnx
 import pytest
 import torch
 
 from tests.conftest import randomise
+from tests.engine.builder.running import draw, run
 from uperfuse.engine import Engine, Plan, PlanError
+from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.segment_graph import segment_graph
+from uperfuse.engine.builder import float_parts
+from uperfuse.engine.builder.calibrate import candidates
 from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.plan.network import Provenance
 from uperfuse.engine.plan.plan import write_plan
@@ -68,7 +71,7 @@ def test_its_maps_are_pytorchs_whatever_it_is_given(network, exported, side):
             given = {key: tile for key, tile in tiles.items() if key not in left_out}
             (got,) = engine.predict(given, logits=True).logits.values()
             (want,) = reference_logits(network, engine.manifest, given).values()
-            assert np.linalg.norm(got - want) < 1e-5 * np.linalg.norm(want)
+            assert relative_error(got, want) < 1e-5
 
 
 def test_what_is_shared_is_stored_once(network, exported):
@@ -111,6 +114,22 @@ def tensors_of(graph: memoryview) -> list[onnx.TensorProto]:
 def test_the_plan_of_a_network_that_shares_nothing_says_nothing_of_it(exported):
     with Plan.open(exported / "unshared.plan") as plan:
         assert b"lender" not in bytes(plan._content("manifest.json"))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_builder_and_its_quantisation_find_the_weights(network, exported, side):
+    with Plan.open(exported / "shared.plan", tile_px=side) as plan:
+        parts, layers = float_parts(plan, cut=True), candidates(plan, kind="int8")
+        for image in network.spec.images:
+            name = f"encoder:{image.name}"
+            part = parts.part(name)
+            arrays = draw(part.model.graph.input)
+            with torch.inference_mode():
+                maps = network.encode_image(image.name, torch.from_numpy(arrays["pixels"]))
+                want = [level.movedim(1, -1).numpy() for level in network.project(image.name, maps)]
+            for place, level in enumerate(want):
+                assert relative_error(run(part.model, arrays)[f"level{place}"], level) <= 1e-5
+            assert len(layers[name]) == len(layers[LENDER]) > 8
 
 
 def test_inspect_names_the_lender(exported):

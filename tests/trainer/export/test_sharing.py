@@ -137,3 +137,11 @@ def test_names_that_mean_something_else_are_changed_and_small_tensors_stay():
     assert len(set(made)) == len(made)
     assert not {"w1", "w2"} & set(made)
     assert sharing_weights(graph, own).parameters == 101
+
+
+def test_of_several_lenders_the_first_decides_what_a_name_means():
+    a, b, c = (np.full(100, value, np.float32) for value in (1, 2, 3))
+    first, second = a_graph({"w1": a}, "p"), a_graph({"w1": b, "w2": c}, "q")
+    shared = onnx.load_from_string(sharing_weights(a_graph({"x": b, "y": c, "z": a}, "r"), first, second).data)
+    assert [tensor.name for tensor in shared.graph.initializer] == ["x"]
+    assert [node.input[1] for node in shared.graph.node if node.op_type == "Add"] == ["x", "w2", "w1"]

@@ -97,10 +97,11 @@ def test_a_run_that_is_killed_and_taken_up_again_gives_the_weights_of_one_that_w
 
 
 def test_two_processes_learn_what_one_learns(config_of, tmp_path):
-    """Sensors left out at random, weights of classes, batch norms: nothing of it may show."""
+    """Sensors left out at random, an encoder that two share, weights of classes, batch norms: nothing may show."""
     # AdamW makes a step of a gradient that is nothing but rounding: a low rate keeps that small
     recipe = {"steps": 4, "round_steps": 1, "learning_rate": 1e-5}
-    config = config_of(tasks={COVER: {"imbalance": {"weights": 0.5}}}, recipe=recipe)
+    shared = {"DEM_ELEV": {"encoder": "shared"}}
+    config = config_of(modalities=shared, tasks={COVER: {"imbalance": {"weights": 0.5}}}, recipe=recipe)
     quietly(config, tmp_path / "one")
     file = written(config, tmp_path / "config.yaml")
     finished(file, "-o", tmp_path / "two", "--accelerator", "cpu", "--devices", 2)
