@@ -30,7 +30,8 @@ from .parcels import Parcels, grid_cells, read_parcels
 __all__ = ["Side", "compare"]
 
 _CHOSEN = """The network's settings were chosen on another cut of the same parcels (seed 9), by the accuracy of one
-network there, among a dozen of widths, augmentation, decay, mixing and logarithms; the forest's are the library's."""
+network there, among ten: of widths, depth, augmentation, decay, mixing, losses and logarithms; the forest's are its
+library's."""
 
 
 @dataclass
