@@ -85,6 +85,8 @@ def adopt(network: UPerFuse, old: UPerFuse) -> list[str]:
     for key, value in wanted.items():
         if key in taken:
             continue
+        if key.startswith(_FUSION) and old.spec.fused and not network.spec.fused:
+            continue  # checkpoints carry a fusion where nothing is fused, too; it stays as it is
         source = _source(key, network.spec, old.spec)
         if source in given and given[source].shape == value.shape:
             taken[key] = given[source]
@@ -170,7 +172,7 @@ def _fusion(new: NetworkSpec, old: NetworkSpec, given: Mapping[str, Tensor]) -> 
 
 def _fusion_lines(new: NetworkSpec, old: NetworkSpec) -> list[str]:
     if not new.fused:
-        return []
+        return ["left behind: the fusion, whose work the decoders have to learn"] if old.fused else []
     added = [name for name in new.modalities if not _joined(name, new, old)]
     if not _same_grid(new, old):
         return ["new, with random weights: the fusion, for the first image is another one"]

@@ -52,6 +52,19 @@ def test_a_sensor_leaves_and_is_named(spec_of, network_of):
     )
 
 
+def test_an_image_goes_on_alone_without_the_fusion(spec_of, network_of):
+    old = network_of(spec_of("AERIAL_RGBI", "SENTINEL2_TS"))
+    network = UPerFuse(spec_of("AERIAL_RGBI")).double()
+    lines = adopt(network, old)
+    assert lines == [
+        "left behind: the fusion, whose work the decoders have to learn",
+        "left behind: encoders.SENTINEL2_TS, class scores of SENTINEL2_TS",
+    ]
+    weights, before = network.state_dict(), old.state_dict()
+    same = [key for key in weights if not key.startswith("fusion_handler.")]
+    assert all(torch.equal(weights[key], before[key]) for key in same)
+
+
 def test_own_classes_get_a_new_last_layer_and_keep_the_rest(spec_of, network_of):
     old = network_of(spec_of("AERIAL_RGBI", "SENTINEL2_TS"))
     for tasks in ({COVER: 3}, {"OWN": 3}):
