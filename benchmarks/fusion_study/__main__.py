@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--first-steps", type=int, default=Settings().first_steps, help="updates of each sensor's encoder before"
     )
     parser.add_argument("--steps", type=int, default=Settings().steps, help="updates of each network's weights")
+    parser.add_argument(
+        "--more-steps", type=int, default=Settings().more_steps, help="updates of networks that begin with one of these"
+    )
     parser.add_argument("--patches", type=int, default=Land().patches, help="of the simulated data set")
     parser.add_argument("--out", type=Path, default=Path("build/fusion-study"), help="folder of data set and results")
     parser.add_argument("--pages", type=Path, default=Path("docs"), help="folder of the page and its plots")
@@ -47,10 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = [name for name in kinds if name not in KINDS]
     if unknown:
         parser.error(f"{', '.join(unknown)} is no kind of run; choose from {', '.join(KINDS)}")
-    land, settings = Land(patches=asked.patches), replace(Settings(), first_steps=asked.first_steps, steps=asked.steps)
+    land = Land(patches=asked.patches)
+    steps = {"first_steps": asked.first_steps, "steps": asked.steps, "more_steps": asked.more_steps}
+    settings = replace(Settings(), **steps)
     root = simulated(asked.out, land, workers=asked.workers)
     # runs of other settings have another folder, so that they cannot mix
-    runs = asked.out / f"runs-{land.patches}-{land.seed}-{settings.first_steps}-{settings.steps}"
+    runs = asked.out / "-".join(map(str, ("runs", land.patches, land.seed, *steps.values())))
     seeds = range(_FIRST_SEED, _FIRST_SEED + asked.seeds)
     run_all(root, runs, [(name, seed) for seed in seeds for name in kinds], settings, workers=asked.workers)
     command = "python -m benchmarks.fusion_study" + "".join(
@@ -59,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ("seeds", asked.seeds),
             ("first-steps", asked.first_steps),
             ("steps", asked.steps),
+            ("more-steps", asked.more_steps),
             ("patches", asked.patches),
         )
         if value != parser.get_default(name.replace("-", "_"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from .kinds import AERIAL, ALL, COVER, CROPS, HISTORY, KINDS, SERIES
+from .kinds import AERIAL, ALL, COVER, CROPS, HISTORY, KINDS, SERIES, WORDS
 from .study import Gap, Study
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "auxiliary",
     "history",
     "imbalance",
-    "one_absent",
     "sensors",
     "series",
+    "some_absent",
 ]
 
 TASK_WORDS = {COVER: "land cover", CROPS: "crops"}
@@ -72,23 +72,36 @@ def sensors(study: Study) -> Iterator[str]:
 
 def absence(study: Study) -> Iterator[str]:
     """What do learned stand-ins change?"""
-    if not study.has("all", "dropout"):
+    if not study.has("longer", "dropout"):
         return
     every = [chosen for count in range(1, len(ALL)) for chosen in combinations(ALL, count)]
+    one = [chosen for chosen in every if len(chosen) == len(ALL) - 1]
     for task, words in TASK_WORDS.items():
-        for way, called in (("zeros", "zeros in its place"), ("mean", "its mean maps in its place")):
-            gap = one_absent(study, task, "dropout", ("all", way))
-            said = _verdict(gap, "is better", "is not better beyond the spread")
-            yield (
-                f"In {words} with one sensor absent (mean over the seven), the network that learnt with modality "
-                f"dropout {said} than the one that did not, with {called}: {gap}."
-            )
+        for subsets, lacking in (
+            (one, "one sensor absent (mean over the seven)"),
+            (every, f"any sensors absent (mean over {len(every)} subsets)"),
+        ):
+            for way, called in (("zeros", "zeros in their place"), ("mean", "mean maps in their place")):
+                gap = some_absent(study, task, way, subsets)
+                said = _verdict(gap, "is better", "is not better beyond the spread")
+                yield (
+                    f"In {words} with {lacking}, the network that learnt with modality dropout {said} than the one "
+                    f"that did not, with {called}: {gap}."
+                )
+        least = max(ALL, key=lambda name: some_absent(study, task, "mean", [_without(name)]).mean)
+        zeros, mean = (some_absent(study, task, way, [_without(least)]) for way in ("zeros", "mean"))
+        yield (
+            f"In {words}, most is gained where {WORDS[least]} alone is absent: {zeros} over zeros, {mean} over mean "
+            "maps."
+        )
         gaps = [
             Gap.between(
                 study.absent("dropout", "stand-in", chosen, task),
                 [
                     max(pair)
-                    for pair in zip(*(study.absent("all", way, chosen, task) for way in ("zeros", "mean")), strict=True)
+                    for pair in zip(
+                        *(study.absent("longer", way, chosen, task) for way in ("zeros", "mean")), strict=True
+                    )
                 ],
             )
             for chosen in every
@@ -99,16 +112,9 @@ def absence(study: Study) -> Iterator[str]:
             f"better of zeros and mean maps; by {100 * statistics.fmean(gap.mean for gap in gaps):+.1f} points in the "
             "mean."
         )
-        gap = study.gap("dropout", "all", task)
+        gap = study.gap("dropout", "longer", task)
         cost = "nothing beyond the spread" if not gap.plain else "something" if gap.mean < 0 else "less than nothing"
         yield f"With every sensor present, learning so costs {cost} in {words}: {gap}."
-        if study.has("dropout", "dropout-equal"):
-            gap = study.gap("dropout-equal", "dropout", task)
-            lacking = one_absent(study, task, "dropout-equal", ("dropout", "stand-in"))
-            yield (
-                f"In {words}, second looks that weigh as much as first ones change this by {gap} with every sensor "
-                f"present, and by {lacking} with one absent."
-            )
     known = {chosen: kind for chosen, kind in TRAINED_FOR.items() if study.has("dropout", kind)}
     for task, words in TASK_WORDS.items():
         if known:
@@ -123,15 +129,18 @@ def absence(study: Study) -> Iterator[str]:
             )
 
 
-def one_absent(study: Study, task: str, kind: str, other: tuple[str, str]) -> Gap:
-    """A kind with stand-ins against another kind and its way: mean over the seven subsets that lack one sensor."""
+def some_absent(study: Study, task: str, way: str, subsets: Sequence[Sequence[str]]) -> Gap:
+    """Modality dropout against a way without it: mean over some subsets of sensors."""
 
     def mean(kind: str, way: str) -> list[float]:
-        lacking = [[name for name in ALL if name != absent] for absent in ALL]
-        each = [study.absent(kind, way, present, task) for present in lacking]
+        each = [study.absent(kind, way, present, task) for present in subsets]
         return [statistics.fmean(values) for values in zip(*each, strict=True)]
 
-    return Gap.between(mean(kind, "stand-in"), mean(*other))
+    return Gap.between(mean("dropout", "stand-in"), mean("longer", way))
+
+
+def _without(modality: str) -> tuple[str, ...]:
+    return tuple(name for name in ALL if name != modality)
 
 
 def series(study: Study) -> Iterator[str]:

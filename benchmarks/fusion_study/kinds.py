@@ -60,6 +60,8 @@ _DROPOUT = 0.25
 
 _AUX = 0.2
 
+_MORE_SEED = 100
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -73,6 +75,8 @@ class Kind:
             0 learns none.
         second_looks: weight of the loss of second looks beside that of first ones.
         aux: weight of the loss of every sensor's own decoders; 0 has none.
+        begins: kind with whose network of the same seed it begins, to learn `Settings.more_steps`; left out, it begins
+            with its sensors' encoders.
         imbalance: what is done for rare classes.
     """
 
@@ -82,6 +86,7 @@ class Kind:
     dropout: float = 0.0
     second_looks: float = SECOND
     aux: float = 0.0
+    begins: str = ""
     imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
 
 
@@ -89,8 +94,8 @@ def _kinds() -> dict[str, Kind]:
     others = [name for name in ALL if name != AERIAL]
     kinds = [
         Kind("all", "all seven", ALL),
-        Kind("dropout", "all seven, with modality dropout", ALL, dropout=_DROPOUT),
-        Kind("dropout-equal", "the same, second looks weighing alike", ALL, dropout=_DROPOUT, second_looks=1.0),
+        Kind("longer", "all seven, more steps", ALL, begins="all"),
+        Kind("dropout", "the same steps with modality dropout", ALL, dropout=_DROPOUT, second_looks=1.0, begins="all"),
         *(Kind(f"alone-{name}", WORDS[name], (name,)) for name in ALL),
         *(Kind(f"pair-{name}", f"aerial + {WORDS[name]}", (AERIAL, name)) for name in others),
         Kind("no-history", "all but historical", tuple(name for name in ALL if name != HISTORY)),
@@ -129,14 +134,16 @@ class Settings:
     Attributes:
         first_steps: updates of a network of each sensor alone, with whose encoder all networks of that sensor begin.
         steps: updates of the weights from there on.
+        more_steps: updates of a network that begins with one that has learnt these.
         batch: patches of each.
-        learning_rate: peak of the cycle.
+        learning_rate: peak of the cycle; half as high in `more_steps`.
         label_stride: every how manieth pixel, along both axes, is learnt from.
         max_dates: acquisitions of a series that a draw keeps.
     """
 
     first_steps: int = 400
     steps: int = 300
+    more_steps: int = 200
     batch: int = 4
     learning_rate: float = 1e-2
     label_stride: int = 4
@@ -181,6 +188,7 @@ def config_of(
             words["dropout"] = kind.dropout
         if kind.aux:
             words["aux"] = kind.aux
+    steps = settings.more_steps if kind.begins else settings.steps
     return TrainConfig(
         name=f"fusion-study-{kind.name}",
         modalities={name: TrainModality.model_validate(words) for name, words in said.items()},
@@ -188,12 +196,13 @@ def config_of(
         network=NetworkConfig(encoder=images, pyramid_channels=16, segmentation_channels=16),
         second_looks=kind.second_looks,
         recipe=Recipe(
-            steps=settings.steps,
-            round_steps=settings.steps,
+            steps=steps,
+            round_steps=steps,
             batch=settings.batch,
-            learning_rate=settings.learning_rate,
+            learning_rate=settings.learning_rate / (2 if kind.begins else 1),
             label_stride=settings.label_stride,
             average=0.99,
-            seed=seed,
+            # more steps are other draws
+            seed=seed + (_MORE_SEED if kind.begins else 0),
         ),
     )

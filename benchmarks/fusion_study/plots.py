@@ -19,8 +19,8 @@ __all__ = ["draw"]
 
 _DPI = 100
 _WAYS = (
-    ("all", "zeros", "without dropout: zeros", "#c2593f", -0.22),
-    ("all", "mean", "without dropout: mean maps", "#d9a441", 0.0),
+    ("longer", "zeros", "without dropout: zeros", "#c2593f", -0.22),
+    ("longer", "mean", "without dropout: mean maps", "#d9a441", 0.0),
     ("dropout", "stand-in", "with dropout: stand-ins", "#2f6f9f", 0.22),
 )
 _COLOURS = {"alone": "#8aa8b8", "pair": "#5b8a72", "other": "#2f6f9f"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from .kinds import KINDS, Settings
-from .running import encoder_file, file_of, learn_first, run, write
+from .running import encoder_file, file_of, learn_first, run, weights_file, write
 from .world import World
 
 __all__ = ["run_all"]
@@ -19,18 +19,24 @@ _world: World | None = None
 
 
 def run_all(root: Path, runs: Path, jobs: Sequence[tuple[str, int]], settings: Settings, *, workers: int) -> None:
-    """Run what the folder of runs lacks: first the encoders that networks begin with, then the networks."""
+    """Run what the folder lacks: encoders, networks that begin with them, and those that begin with networks."""
     missing = [(name, seed) for name, seed in jobs if not file_of(runs, name, seed).exists()]
+    begun = dict.fromkeys((KINDS[name].begins, seed) for name, seed in missing if KINDS[name].begins)
+    again = [job for job in begun if job not in missing and not weights_file(runs, *job).exists()]
+    missing += again
+    early = [(name, seed) for name, seed in missing if not KINDS[name].begins]
+    late = [(name, seed) for name, seed in missing if KINDS[name].begins]
     needed = {(sensor, seed): None for name, seed in missing for sensor in KINDS[name].modalities}
     firsts = [(sensor, seed) for sensor, seed in needed if not encoder_file(runs, sensor, seed).exists()]
-    print(f"{len(missing)} of {len(jobs)} runs to do, {len(firsts)} encoders to train before", flush=True)
+    print(f"{len(missing)} of {len({*jobs, *again})} runs to do, {len(firsts)} encoders to train before", flush=True)
     if not missing:
         return
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(root,)) as pool:
         try:
             _wait([pool.submit(_learn_one, sensor, seed, settings, runs) for sensor, seed in firsts])
-            _wait([pool.submit(_run_one, name, seed, settings, runs) for name, seed in missing])
+            for some in (early, late):
+                _wait([pool.submit(_run_one, name, seed, settings, runs) for name, seed in some])
         except BaseException:  # whatever stops the study, nothing that has not begun begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -58,7 +64,16 @@ def _learn_one(modality: str, seed: int, settings: Settings, runs: Path) -> str:
 def _run_one(name: str, seed: int, settings: Settings, runs: Path) -> str:
     assert _world is not None, "_begin has read it"
     encoders = {sensor: encoder_file(runs, sensor, seed) for sensor in KINDS[name].modalities}
-    done = run(KINDS[name], _world, settings, seed=seed, encoders=encoders)
+    kind, begun = KINDS[name], any(other.begins == name for other in KINDS.values())
+    done = run(
+        kind,
+        _world,
+        settings,
+        seed=seed,
+        encoders=encoders,
+        begins=weights_file(runs, kind.begins, seed) if kind.begins else None,
+        keep=weights_file(runs, name, seed) if begun else None,
+    )
     write(done, runs)
     scores = ", ".join(f"{task} {each.mean_iou:.3f}" for task, each in done.scores.items())
     return f"{name}, seed {seed}: mIoU {scores} ({done.processor_seconds:.0f} s of a processor)"

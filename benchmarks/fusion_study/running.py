@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from uperfuse.engine.benchmark import machine
 from uperfuse.engine.flairhub import TASKS
@@ -26,7 +27,18 @@ from .kinds import ALL, Kind, Settings, config_of
 from .scoring import Maps, Subset, averaged, learned, score, subsets_of, zeroed
 from .world import Draft, World
 
-__all__ = ["AVERAGED_OVER", "Result", "Score", "encoder_file", "file_of", "learn_first", "read", "run", "write"]
+__all__ = [
+    "AVERAGED_OVER",
+    "Result",
+    "Score",
+    "encoder_file",
+    "file_of",
+    "learn_first",
+    "read",
+    "run",
+    "weights_file",
+    "write",
+]
 
 AVERAGED_OVER = 48
 """Training patches over which maps are averaged that take an absent sensor's place."""
@@ -91,13 +103,19 @@ def learn_first(modality: str, world: World, settings: Settings, *, seed: int, p
     alone, settings = Kind("first", modality, (modality,)), replace(settings, steps=settings.first_steps)
     config = config_of(alone, settings, seed=seed, statistics=world.statistics)
     network, _ = _trained(alone, build(config), config, world, settings, encoders={})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(network.encoders[modality].state_dict(), partial)
-    os.replace(partial, path)
+    _keep(network.encoders[modality], path)
 
 
-def run(kind: Kind, world: World, settings: Settings, *, seed: int, encoders: Mapping[str, Path]) -> Result:
+def run(
+    kind: Kind,
+    world: World,
+    settings: Settings,
+    *,
+    seed: int,
+    encoders: Mapping[str, Path],
+    begins: Path | None = None,
+    keep: Path | None = None,
+) -> Result:
     """Train and score.
 
     Args:
@@ -106,17 +124,21 @@ def run(kind: Kind, world: World, settings: Settings, *, seed: int, encoders: Ma
         settings: of all kinds.
         seed: of weights, order and augmentation.
         encoders: modality -> file with the encoder to begin with; one without begins with random weights.
+        begins: file with the weights of a whole network to begin with, but for stand-ins.
+        keep: file for the weights, for others to begin with; it is complete or not there.
     """
     begun = time.process_time()
     config = config_of(kind, settings, seed=seed, statistics=world.statistics)
     built = build(config)
-    network, losses = _trained(kind, built, config, world, settings, encoders=encoders)
+    network, losses = _trained(kind, built, config, world, settings, encoders=encoders, begins=begins)
+    if keep is not None:
+        _keep(network, keep)
     tests = Draft(world.tested, built.modalities)
     ways: dict[str, Mapping[str, Maps]] = {"none": {}}
     subsets: Sequence[Subset] = [tuple(built.modalities)]
     found = score(network, tests, built.tasks, ways=ways, subsets=subsets)["none"][tuple(built.modalities)]
     absent: dict[str, dict[str, dict[str, Score]]] = {}
-    if kind.dropout or kind.name == "all":
+    if kind.begins:
         some = Draft([s for s in world.learnt if len(s.images) + len(s.series) == len(ALL)], built.modalities)
         ways = (
             {"stand-in": learned(network)}
@@ -131,7 +153,7 @@ def run(kind: Kind, world: World, settings: Settings, *, seed: int, encoders: Ma
     return Result(
         kind=kind.name,
         seed=seed,
-        steps=settings.steps,
+        steps=config.recipe.steps or 0,
         parameters=sum(weights.numel() for name, weights in network.named_parameters() if not name.startswith("aux_")),
         loss=sum(losses) / len(losses),
         processor_seconds=round(time.process_time() - begun, 1),
@@ -150,6 +172,11 @@ def file_of(folder: Path, kind: str, seed: int) -> Path:
 def encoder_file(folder: Path, modality: str, seed: int) -> Path:
     """Where the encoder is kept that a sensor's networks begin with."""
     return folder / "first" / f"{modality}.{seed}.safetensors"
+
+
+def weights_file(folder: Path, kind: str, seed: int) -> Path:
+    """Where the weights are kept that other kinds begin with."""
+    return folder / "weights" / f"{kind}.{seed}.safetensors"
 
 
 def write(result: Result, folder: Path) -> None:
@@ -174,9 +201,13 @@ def _trained(
     settings: Settings,
     *,
     encoders: Mapping[str, Path],
+    begins: Path | None = None,
 ) -> tuple[UPerFuse, list[float]]:
     """The network in the end, and the losses on the way there."""
     objective = _objective(built, config, world)
+    if begins is not None:
+        objective.network.load_state_dict({**objective.network.state_dict(), **load_file(begins)})
+        encoders = {}
     for name in kind.modalities:
         if name in encoders:
             objective.network.encoders[name].load_state_dict(load_file(encoders[name]))
@@ -194,6 +225,13 @@ def _trained(
         told=lambda done: losses.append(done.losses["loss"]),
     )
     return network, losses
+
+
+def _keep(module: nn.Module, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(module.state_dict(), partial)
+    os.replace(partial, path)
 
 
 def _objective(built: Built, config: TrainConfig, world: World) -> Objective:

@@ -133,9 +133,11 @@ class Draft(PreparedDataset):
         rng = np.random.default_rng([self._seed, item.number])
         sample = self._samples[item.index]
         held = [name for name in self._modalities if name in sample.images or name in sample.series]
-        hidden = draw_absent(held, self._absence, rng) if self._absence else None
+        # drawn in any case, so that augmentation does not change where nothing is left out
+        hidden = draw_absent(held, self._absence, rng)
         sample = sample.of(held)
-        return self._prepared(sample if self._augmentation is None else self._augmentation(sample, rng), hidden)
+        sample = sample if self._augmentation is None else self._augmentation(sample, rng)
+        return self._prepared(sample, hidden if self._absence else None)
 
     def _prepared(self, sample: Sample, hidden: frozenset[str] | None = None) -> Prepared:
         prepared = prepare_sample(sample, self._modalities, hidden=hidden)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.fusion_study.__main__ import main
 from benchmarks.fusion_study.kinds import ALL, COVER, CROPS, KINDS, Land, Settings, config_of
 from benchmarks.fusion_study.page import publish
-from benchmarks.fusion_study.running import Result, Score, file_of
+from benchmarks.fusion_study.running import Result, Score, file_of, weights_file
 from benchmarks.fusion_study.scoring import learned, score, subsets_of
 from benchmarks.fusion_study.study import Gap, Study
 from benchmarks.fusion_study.world import Draft, World, simulated
@@ -45,7 +46,7 @@ def test_the_smallest_study_goes_on_and_its_tables_come_from_the_json(
     said = capsys.readouterr().out
     assert "1 of 1 runs to do, 3 encoders to train before" in said
     assert "1 of 2 runs to do, 4 encoders to train before" in said
-    runs = folder / f"runs-{PATCHES}-{Land().seed}-1-1"
+    runs = folder / f"runs-{PATCHES}-{Land().seed}-1-1-200"
     assert file_of(runs, "series", 1).exists()
     study = Study.read(folder / "results.json")
     assert {(each.kind, each.seed, each.steps) for each in study.results} == {("series", 1, 1), ("no-series", 1, 1)}
@@ -56,6 +57,25 @@ def test_the_smallest_study_goes_on_and_its_tables_come_from_the_json(
         assert f"| {100 * each.scores[COVER].mean_iou:.1f} |" in row
         assert f"| {100 * each.scores[CROPS].mean_iou:.1f} |" in row
     assert (folder / "pages" / "fusion-sensors.png").stat().st_size > 0
+
+
+def test_more_steps_begin_with_the_network_of_all_and_are_scored_without_sensors(
+    folder: Path, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--patches", str(PATCHES), "--first-steps", "1", "--steps", "1", "--more-steps", "1", "--seeds", "1"]
+    asked += ["--workers", "1", "--out", str(folder), "--only", "dropout"]
+    main([*asked, "--pages", str(folder / "more"), "--json", str(folder / "more.json")])
+    assert "2 of 2 runs to do, 7 encoders to train before" in capsys.readouterr().out
+    runs = folder / f"runs-{PATCHES}-{Land().seed}-1-1-1"
+    begun = load_file(weights_file(runs, "all", 1))
+    assert (
+        begun.keys()
+        == UPerFuse(build(config_of(KINDS["all"], Settings(), seed=1, statistics={})).spec).state_dict().keys()
+    )
+    done = {result.kind: result for result in Study.read(folder / "more.json").results}
+    assert done.keys() == {"all", "dropout"}
+    assert done["all"].absent == {}
+    assert {*done["dropout"].absent["stand-in"]} == {"+".join(subset) for subset in subsets_of(ALL)}
 
 
 def test_subsets_are_scored_as_the_network_maps_them(world: World) -> None:
@@ -155,7 +175,8 @@ def test_sentences_follow_the_numbers(tmp_path: Path) -> None:
     results = []
     for seed, shift in ((1, 0.0), (2, 0.01), (3, -0.01)):
         results += [_result(f"alone-{name}", seed, 0.3 + shift) for name in ALL]
-        results += [_result("all", seed, 0.5 + shift, absent={"zeros": 0.2, "mean": 0.3 + shift})]
+        results += [_result("all", seed, 0.5 + shift)]
+        results += [_result("longer", seed, 0.5 + shift, absent={"zeros": 0.2, "mean": 0.3 + shift})]
         results += [_result("dropout", seed, 0.49 - shift, absent={"stand-in": 0.4 + shift})]
         results += [_result("no-history", seed, 0.5 + 2 * shift), _result("no-series", seed, 0.6 + shift)]
         results += [_result("lovasz", seed, 0.52 + shift), _result("weights", seed, 0.5 - shift)]
@@ -163,7 +184,11 @@ def test_sentences_follow_the_numbers(tmp_path: Path) -> None:
     publish(study, tmp_path)
     text = (tmp_path / "fusion.md").read_text(encoding="utf-8")
     assert "In land cover, fusion of all seven beats the best single sensor (aerial): +20.0 ± 0.0 points." in text
-    assert "with zeros in its place: +20.0 ± 1.0 points" in text
+    assert (
+        "with one sensor absent (mean over the seven), the network that learnt with modality dropout is better" in text
+    )
+    assert "than the one that did not, with zeros in their place: +20.0 ± 1.0 points" in text
+    assert "with any sensors absent (mean over 126 subsets)" in text
     assert "it is better in 126 in crops" in text
     assert "In crops, the three series do harm when added to the four images" in text
     assert "with a Lovász term the mean IoU of rare classes rises: +1.0 ± 0.0 points" in text

@@ -96,13 +96,15 @@ class PatchDataset(PreparedDataset):
         patch = self.patches[item.index if isinstance(item, Draw) else item]
         rng = np.random.default_rng([self._seed, item.number if isinstance(item, Draw) else 0])
         held = [name for name in self._modalities if name in patch.folders]
-        hidden = draw_absent(held, self._absence, rng) if drawn and self._absence else None
+        # drawn in any case, so that augmentation does not change where nothing is left out
+        hidden = draw_absent(held, self._absence, rng)
         sample = read_sample(self._root, patch, dates=self._dates, modalities=[*self._read], tasks=self._tasks)
         sample = choose(sample, self._read)
         if drawn and self._augmentation is not None:
             sample = self._augmentation(sample, rng)
         teacher = None if self._teacher is None else prepare_sample(sample.of(self._teacher), self._teacher)
-        return prepare_sample(sample.of(self._modalities), self._modalities, teacher=teacher, hidden=hidden)
+        seen, again = sample.of(self._modalities), hidden if drawn and self._absence else None
+        return prepare_sample(seen, self._modalities, teacher=teacher, hidden=again)
 
 
 def make_loader(

@@ -18,7 +18,7 @@ from ..network import UPerFuse
 __all__ = ["SECOND", "Objective", "Teacher"]
 
 SECOND = 0.25
-"""Weight of second looks; what others come to stands in docs/fusion.md."""
+"""Weight of second looks where nothing else is said: alike, they cost young networks what all sensors give."""
 
 
 @dataclass(frozen=True)
