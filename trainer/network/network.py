@@ -14,6 +14,7 @@ from ...kernels.pyramid_fusion import project_and_fuse, pyramid_fusion
 from .decoders import SegmentationDecoder
 from .enlarging import enlarged
 from .images import ImageEncoder, ImageStem
+from .presence import looked_twice, rows_to_encode, spread, substituted
 from .series import SeriesEncoder
 from .spec import NetworkSpec
 
@@ -222,18 +223,22 @@ class UPerFuse(nn.Module):
             if name not in inputs:
                 encoded[name] = self.stand_in(name)
                 continue
-            rows = _rows(present[name]) if name in present else None
+            rows = rows_to_encode(present[name]) if name in present else None
             given = [each.get(name) for each in (inputs, days, masks)]
             maps = self._encode(name, *(each if each is None or rows is None else each[rows] for each in given))
             if aux and name in self.spec.aux:
                 own = self._auxiliary(name, maps, output_px, stride)
-                result |= own if rows is None else {k: _spread(v, rows, len(present[name])) for k, v in own.items()}
+                result |= own if rows is None else {k: spread(v, rows, len(present[name])) for k, v in own.items()}
             if rows is not None:
-                maps = self._substitute(name, [_spread(each, rows, len(present[name])) for each in maps], present[name])
+                maps = [spread(each, rows, len(present[name])) for each in maps]
+                maps = substituted(maps, self.stand_in(name), present[name])
             encoded[name] = maps
         if shown is not None:
             # what takes the place of a modality that all lack fits any number of rows
-            encoded |= {name: self._looked_twice(name, encoded[name], shown.get(name)) for name in inputs}
+            for name in inputs:
+                maps = encoded[name]
+                again = substituted(maps, self.stand_in(name), shown[name]) if name in shown else maps
+                encoded[name] = looked_twice(maps, again)
         pyramid = self._pyramid(encoded, sizes=self._level_sizes(inputs, base_px))
         for task in self.spec.tasks:
             result[task.name] = self.enlarge(self.decode(task.name, pyramid), output_px=output_px, stride=stride)
@@ -266,16 +271,6 @@ class UPerFuse(nn.Module):
         if days is None:
             return self.encode_image(modality, pixels)
         return self.encode_series(modality, pixels, days, torch.ones_like(days) if mask is None else mask)
-
-    def _substitute(self, modality: str, maps: Maps, present: Tensor) -> Maps:
-        """Maps of the rows that are present, and the stand-in in the others."""
-        there = present.bool()[:, None, None, None]
-        return [torch.where(there, each, other) for each, other in zip(maps, self.stand_in(modality), strict=True)]
-
-    def _looked_twice(self, modality: str, maps: Maps, shown: Tensor | None) -> Maps:
-        """Maps of first looks, and below them those of second ones."""
-        again = maps if shown is None else self._substitute(modality, maps, shown)
-        return [torch.cat(both) for both in zip(maps, again, strict=True)]
 
     def _auxiliary(
         self, modality: str, maps: Maps, output_px: tuple[int, int] | None, stride: int
@@ -344,22 +339,6 @@ class UPerFuse(nn.Module):
             return list(zip(*map(self.spec.images[0].backbone.level_sides, base_px), strict=True))
         rows, columns = next(inputs[name] for name in self.spec.modalities if name in inputs).shape[-2:]
         return [(rows, columns)]
-
-
-def _rows(present: Tensor) -> Tensor:
-    """Indices of the rows to encode: those that are present, and absent ones that make them two, if there are two.
-
-    Processes that train together wait for each other in every layer, so that none may leave a sensor out; and a batch
-    norm learns nothing from a single value, which a single row's pooled map is.
-    """
-    ordered = present.bool().logical_not().sort(stable=True).indices
-    least = min(2, len(present))
-    return ordered[: max(int(present.sum()), least)].sort().values
-
-
-def _spread(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Of `count` rows those that are given, and zeros."""
-    return values.new_zeros((count, *values.shape[1:])).index_copy(0, rows, values)
 
 
 def _fusion(spec: NetworkSpec) -> nn.ModuleList:
