@@ -102,9 +102,9 @@ def _absence_table(study: Study) -> Iterator[str]:
         f"Both sides begin with the network of all seven and learn {settings.more_steps} steps more, with the same "
         "draws. One of them looks at every patch twice: whole, and without each sensor with a probability of "
         f"{KINDS['dropout'].dropout:g}; both looks weigh alike. Learnt stand-ins then take an absent sensor's place "
-        "(*dropout and stand-ins*). Before this was settled, dropout from the first step on was tried, in place of "
-        "whole patches and beside them: with as few steps as here it changed the scores from seed to seed by more than "
-        "what it gained."
+        "(*dropout and stand-ins*). This was settled by scores of the first two seeds. Dropout from the first step on "
+        "was tried before, in place of whole patches and beside them: with as few steps as here it changed the scores "
+        "from seed to seed by more than what it gained."
     )
     yield ""
     yield (
