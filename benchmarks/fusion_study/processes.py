@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 
 import torch
 
@@ -51,8 +54,16 @@ def _wait(futures: Sequence[Future[str]]) -> None:
 def _begin(root: Path) -> None:
     """What a process does before its first run."""
     global _world
+    Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     torch.set_num_threads(1)
     _world = World.read(root)
+
+
+def _end_with(parent: BaseProcess | None) -> None:
+    """A study that is killed takes its processes along, which would go through all that they were sent."""
+    assert parent is not None, "a pool begins it"
+    parent.join()
+    os._exit(1)
 
 
 def _learn_one(modality: str, seed: int, settings: Settings, runs: Path) -> str:

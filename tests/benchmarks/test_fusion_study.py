@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
+import time
 from itertools import combinations
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from benchmarks.fusion_study.running import Result, Score, file_of, weights_file
 from benchmarks.fusion_study.scoring import learned, score, subsets_of
 from benchmarks.fusion_study.study import Gap, Study
 from benchmarks.fusion_study.world import Draft, World, simulated
+from tests.conftest import ROOT
+from tests.processes import children, have_ended
 from uperfuse.trainer.data import collate
 from uperfuse.trainer.network import UPerFuse
 from uperfuse.trainer.training import build
@@ -76,6 +81,23 @@ def test_more_steps_begin_with_the_network_of_all_and_are_scored_without_sensors
     assert done.keys() == {"all", "dropout"}
     assert done["all"].absent == {}
     assert {*done["dropout"].absent["stand-in"]} == {"+".join(subset) for subset in subsets_of(ALL)}
+
+
+def test_a_study_that_is_killed_leaves_nothing_running(folder: Path, world: World) -> None:
+    assert world.learnt
+    asked = ["--patches", str(PATCHES), "--first-steps", "100000", "--seeds", "1", "--workers", "1"]
+    asked += ["--out", str(folder), "--only", "alone-SPOT_RGBI"]
+    command = [sys.executable, "-m", "benchmarks.fusion_study", *asked]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as study:
+        assert study.stdout is not None
+        assert "1 encoders to train before" in study.stdout.readline()
+        until = time.monotonic() + 60
+        while len(begun := children(study.pid)) < 2 and time.monotonic() < until:  # one that trains, one that tidies up
+            time.sleep(0.05)
+        time.sleep(5)  # long enough to begin, and far from done
+        study.kill()
+    assert len(begun) == 2
+    assert have_ended(begun)
 
 
 def test_subsets_are_scored_as_the_network_maps_them(world: World) -> None:

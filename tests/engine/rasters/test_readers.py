@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import random
@@ -10,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.processes import GONE_S, have_ended
 from uperfuse.engine.errors import BackendError, RasterError
 from uperfuse.engine.rasters import MapSummary, Scene, Source, patience, predict_raster, readers
 from uperfuse.engine.rasters.files import UnreadableError
@@ -32,7 +31,6 @@ from uperfuse.engine.rasters.tiling import Tiling
 from .formula import TASK, FormulaEngine, aerial_manifest, make_manifest, make_modality, read_raster, write_raster
 
 calmly = settings(deadline=None)  # the machine may be busy
-GONE_S = 20.0
 MAPPING = """
 import signal, sys, time
 from pathlib import Path
@@ -360,21 +358,6 @@ def test_no_reader_holds_up_the_end_with_a_tile_that_does_not_come(ortho: Path, 
         said = process.stderr.read()  # ends when the readers have closed it, which is just before they have ended
     assert have_ended(pids)
     assert said.count("Traceback") == said.count("KeyboardInterrupt") == (with_what == signal.SIGINT)
-
-
-def have_ended(pids: Iterable[int]) -> bool:
-    """Whether processes end soon enough."""
-    until = time.monotonic() + GONE_S
-    while any(map(is_running, pids)) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not any(map(is_running, pids))
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there, and not only waits for somebody to ask how it ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def test_where_reading_sets_the_pace_readers_are_suggested(ortho: Path, tmp_path: Path) -> None:
