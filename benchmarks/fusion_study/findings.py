@@ -75,7 +75,7 @@ def absence(study: Study) -> Iterator[str]:
     if not study.has("longer", "dropout"):
         return
     every = [chosen for count in range(1, len(ALL)) for chosen in combinations(ALL, count)]
-    one = [chosen for chosen in every if len(chosen) == len(ALL) - 1]
+    one = [_without(name) for name in ALL]
     for task, words in TASK_WORDS.items():
         for subsets, lacking in (
             (one, "one sensor absent (mean over the seven)"),
@@ -88,10 +88,10 @@ def absence(study: Study) -> Iterator[str]:
                     f"In {words} with {lacking}, the network that learnt with modality dropout {said} than the one "
                     f"that did not, with {called}: {gap}."
                 )
-        least = max(ALL, key=lambda name: some_absent(study, task, "mean", [_without(name)]).mean)
-        zeros, mean = (some_absent(study, task, way, [_without(least)]) for way in ("zeros", "mean"))
+        missed = max(ALL, key=lambda name: some_absent(study, task, "mean", [_without(name)]).mean)
+        zeros, mean = (some_absent(study, task, way, [_without(missed)]) for way in ("zeros", "mean"))
         yield (
-            f"In {words}, most is gained where {WORDS[least]} alone is absent: {zeros} over zeros, {mean} over mean "
+            f"In {words}, most is gained where {WORDS[missed]} alone is absent: {zeros} over zeros, {mean} over mean "
             "maps."
         )
         gaps = [

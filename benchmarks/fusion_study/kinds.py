@@ -17,7 +17,7 @@ from uperfuse.trainer.training.config import (
     TrainModality,
     TrainTask,
 )
-from uperfuse.trainer.training.objective import SECOND
+from uperfuse.trainer.training.objective import SECOND_LOOKS
 
 __all__ = [
     "AERIAL",
@@ -61,6 +61,7 @@ _DROPOUT = 0.25
 _AUX = 0.2
 
 _MORE_SEED = 100
+"""By what the seed of more steps differs: they are other draws."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Kind:
     words: str
     modalities: tuple[str, ...]
     dropout: float = 0.0
-    second_looks: float = SECOND
+    second_looks: float = SECOND_LOOKS
     aux: float = 0.0
     begins: str = ""
     imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
@@ -202,7 +203,6 @@ def config_of(
             learning_rate=settings.learning_rate / (2 if kind.begins else 1),
             label_stride=settings.label_stride,
             average=0.99,
-            # more steps are other draws
             seed=seed + (_MORE_SEED if kind.begins else 0),
         ),
     )

@@ -252,7 +252,7 @@ def _objective(built: Built, config: TrainConfig, world: World) -> Objective:
         losses,
         weights={name: task.weight for name, task in config.tasks.items()},
         aux={name: each.aux for name, each in config.modalities.items() if each.aux},
-        second=config.second_looks,
+        second_looks=config.second_looks,
         labels_per_base=built.labels_per_base,
         label_stride=config.recipe.label_stride,
     )

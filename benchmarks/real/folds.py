@@ -25,7 +25,7 @@ __all__ = ["Fold", "Learning", "by_forest", "by_network", "crop_network", "folds
 
 Rows = NDArray[np.intp]
 Labels = NDArray[np.int64]
-Shares = NDArray[np.float32]
+Probabilities = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def crop_network(bands: dict[str, int], *, classes: int, widths: tuple[int, ...]
     return NetworkSpec((), series, (TaskSpec(TASK, classes),))
 
 
-def by_network(parcels: Parcels, fold: Fold, *, learning: Learning, seed: int) -> Shares:
+def by_network(parcels: Parcels, fold: Fold, *, learning: Learning, seed: int) -> Probabilities:
     """Probabilities of the classes of the fold's test parcels, [N, K], by a network that begins with random weights."""
     modalities = describe(parcels, fold.train)
     classes = len(parcels.classes)
@@ -124,8 +124,8 @@ def by_network(parcels: Parcels, fold: Fold, *, learning: Learning, seed: int) -
     return _probabilities(trained, test)
 
 
-def _probabilities(network: UPerFuse, seasons: Seasons) -> Shares:
-    found: list[Shares] = []
+def _probabilities(network: UPerFuse, seasons: Seasons) -> Probabilities:
+    found: list[Probabilities] = []
     with torch.inference_mode():
         for batch in make_loader(seasons, batch=64):
             scores = network(batch.inputs, batch.days, batch.masks)[TASK]  # [B, K, Y, X], pixels of a tile alike

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from .model import Count, Hex, Label, Model
-from .network import Geometry, Network
+from .network import Geometry, Network, lenders_of
 from .payload_rules import check_payloads, payload_members
 from .payloads import Payloads
 
@@ -57,7 +57,7 @@ class Manifest(Payloads, Network):
     @property
     def lenders(self) -> dict[str, str]:
         """Segments that lack weights of their own -> the segment that lends them."""
-        return {segment.name: segment.lender for segment in self.segments if segment.lender is not None}
+        return lenders_of(self.segments)
 
     @property
     def tile_sides_px(self) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ class Manifest(Payloads, Network):
             except ValidationError as error:
                 reason = error.errors(include_url=False, include_context=False)[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"tiles of {tile_px} px: {reason}") from None
-            lenders = {segment.name: segment.lender for segment in geometry.segments if segment.lender is not None}
+            lenders = lenders_of(geometry.segments)
             if lenders != self.lenders:
                 raise ValueError(f"tiles of {tile_px} px: lenders {lenders} differ from the plan's own {self.lenders}")
         return self

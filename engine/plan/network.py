@@ -6,6 +6,7 @@ What one part says must agree with the others: a network that passes here can be
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, model_validator
@@ -26,6 +27,7 @@ __all__ = [
     "SeriesFilter",
     "Task",
     "TensorSpec",
+    "lenders_of",
 ]
 
 
@@ -149,6 +151,11 @@ class Segment(Piece):
     parameters: Count
     gflop: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     lender: _SegmentName | None = None
+
+
+def lenders_of(segments: Sequence[Segment]) -> dict[str, str]:
+    """Segments that lack weights of their own -> the segment that lends them."""
+    return {segment.name: segment.lender for segment in segments if segment.lender is not None}
 
 
 class Accuracy(Model):
@@ -301,13 +308,11 @@ class Network(Model):
 
     def _check_lenders(self) -> None:
         """Every lender is there and holds all of its own weights, so that none lends to itself or in a circle."""
-        lenders = {segment.name: segment.lender for segment in self.segments}
+        lenders, names = lenders_of(self.segments), {segment.name for segment in self.segments}
         for name, lender in lenders.items():
-            if lender is None:
-                continue
-            if lender not in lenders:
+            if lender not in names:
                 raise ValueError(f"segment {name} has weights of {lender}, which is none of the plan's segments")
-            if lenders[lender] is not None:
+            if lender in lenders:
                 raise ValueError(
                     f"segment {name} has weights of {lender}, which has some of {lenders[lender]} itself; a lender "
                     "holds all of its own"

@@ -15,7 +15,7 @@ from ..data import Augmentation, LabelRule
 from ..description import ModalityConfig, TaskConfig
 from ..network import BACKBONES, BackboneSpec
 from ..network.spec import Decoder
-from .objective import SECOND
+from .objective import SECOND_LOOKS
 from .recipe import Recipe
 
 __all__ = [
@@ -218,7 +218,7 @@ class TrainConfig(_Model):
         start: where its weights begin.
         teacher: network to learn from.
         second_looks: weight of the loss of second looks, which do without what `dropout` leaves out, beside that of
-            first ones, which have all.
+            first ones, which have all; 0 takes none.
         data: what is learnt from.
         recipe: how.
     """
@@ -229,7 +229,7 @@ class TrainConfig(_Model):
     network: NetworkConfig | None = None
     start: StartConfig = StartConfig()
     teacher: TeacherConfig | None = None
-    second_looks: _Weight = SECOND
+    second_looks: _Weight = SECOND_LOOKS
     data: DataConfig = DataConfig()
     recipe: Recipe
 

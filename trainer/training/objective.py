@@ -15,9 +15,9 @@ from ..data.sample import UNLABELLED
 from ..losses import TaskLoss
 from ..network import UPerFuse
 
-__all__ = ["SECOND", "Objective", "Teacher"]
+__all__ = ["SECOND_LOOKS", "Objective", "Teacher"]
 
-SECOND = 0.25
+SECOND_LOOKS = 0.25
 """Weight of second looks where nothing else is said: alike, they cost young networks what all sensors give."""
 
 
@@ -44,8 +44,7 @@ class Objective(nn.Module):
         losses: task -> its loss; all of the network's tasks.
         weights: task -> weight of its loss; 1 where left out.
         aux: modality -> weight of the loss of its own decoders; those that the network has.
-        second: weight of the loss of second looks beside that of first ones. Alike, what a network can do with some
-            sensors costs what it can do with all.
+        second_looks: weight of the loss of second looks beside that of first ones.
         teacher: network to learn from beside the labels.
         labels_per_base: pixels of a label to a pixel of the network's first image.
         label_stride: every how manieth pixel, along both axes, is learnt from.
@@ -61,7 +60,7 @@ class Objective(nn.Module):
         *,
         weights: Mapping[str, float] | None = None,
         aux: Mapping[str, float] | None = None,
-        second: float = SECOND,
+        second_looks: float = SECOND_LOOKS,
         teacher: Teacher | None = None,
         labels_per_base: float = 1.0,
         label_stride: int = 1,
@@ -83,7 +82,7 @@ class Objective(nn.Module):
         self.losses = nn.ModuleDict({task: losses[task] for task in tasks})
         self._weights = {task: (weights or {}).get(task, 1.0) for task in tasks}
         self._aux = dict(aux or {})
-        self._second = second
+        self._second_looks = second_looks
         self._labels_per_base = labels_per_base
         self._stride = label_stride
         self._shared_tasks: tuple[str, ...] = ()
@@ -132,9 +131,9 @@ class Objective(nn.Module):
             first, second = logits[task][: len(batch)], logits[task][len(batch) :]
             parts[task] = self.losses[task](first, labels, averaged=averaged)
             total = total + weight * parts[task]
-            if batch.shown is not None and self._second:
+            if batch.shown is not None:
                 parts[f"second__{task}"] = self.losses[task](second, labels, averaged=averaged)
-                total = total + weight * self._second * parts[f"second__{task}"]
+                total = total + weight * self._second_looks * parts[f"second__{task}"]
             for modality, share in self._aux.items():
                 name = f"{modality}__{task}"
                 if not share:

@@ -91,13 +91,14 @@ def train(
     domains = ", ".join(sorted({patch.id.domain for patch in chosen}))
     tell(f"{len(learnt)} patches to learn from, {len(chosen)} of {domains} to choose the best weights by")
     teacher, taught = _teacher(config)
+    absence = {name: each.dropout for name, each in config.modalities.items() if each.dropout}
     patches = PatchDataset(
         data_set,
         learnt,
         modalities=built.modalities,
         tasks=built.labels,
         augmentation=config.data.augmentation,
-        absence={name: each.dropout for name, each in config.modalities.items() if each.dropout},
+        absence=absence if config.second_looks else {},
         teacher=taught,
         seed=config.recipe.seed,
     )
@@ -109,7 +110,7 @@ def train(
         _losses(config, built, counts),
         weights={name: task.weight for name, task in config.tasks.items()},
         aux={name: each.aux for name, each in config.modalities.items() if each.aux},
-        second=config.second_looks,
+        second_looks=config.second_looks,
         teacher=teacher,
         labels_per_base=built.labels_per_base,
         label_stride=config.recipe.label_stride,

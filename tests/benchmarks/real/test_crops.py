@@ -120,9 +120,9 @@ def test_statistics_are_of_the_rows_that_are_given(parcels):
 
 def test_both_sides_learn_crops_apart_in_summer(parcels):
     fold = Fold(np.arange(0, 44, 2), np.arange(1, 44, 2))
-    shares = by_network(parcels, fold, learning=SMALL, seed=1)
-    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
-    for found in (by_forest(parcels, fold, seed=1), shares.argmax(1)):
+    probabilities = by_network(parcels, fold, learning=SMALL, seed=1)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    for found in (by_forest(parcels, fold, seed=1), probabilities.argmax(1)):
         assert (found == parcels.labels[fold.test]).mean() > 0.9
 
 
@@ -141,9 +141,9 @@ def test_probabilities_of_networks_that_begin_otherwise_are_averaged(parcels, mo
     def guess(parcels, fold, *, learning, seed):
         """Sure of the first class, or a little surer of the second."""
         begun.append(seed)
-        shares = np.zeros((len(fold.test), len(parcels.classes)), np.float32)
-        shares[:, :2] = [[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]][seed % 3]
-        return shares
+        probabilities = np.zeros((len(fold.test), len(parcels.classes)), np.float32)
+        probabilities[:, :2] = [[0.9, 0.1], [0.4, 0.6], [0.4, 0.6]][seed % 3]
+        return probabilities
 
     monkeypatch.setattr(crops, "by_network", guess)
     quick = Learning(networks=3)

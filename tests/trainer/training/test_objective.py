@@ -100,7 +100,7 @@ def test_a_second_look_is_learnt_from_like_a_first_one(built, batch):
     assert total.item() == pytest.approx((seen + 0.25 * sum(parts[name] for name in seconds)).item(), rel=1e-5)
     assert gradient(objective, blind, "absent.AERIAL_RGBI") > 0
     assert gradient(objective, blind, "encoders.AERIAL_RGBI") > 0
-    unheard = objective_of(built, second=0)
+    unheard = objective_of(built, second_looks=0)
     unheard.network.eval()
     assert gradient(unheard, blind, "absent.AERIAL_RGBI") == 0
 
