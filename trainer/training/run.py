@@ -77,6 +77,7 @@ def train(
         _folder(config, out, resume=resume)
     start = None if config.start.checkpoint is None else load_checkpoint(config.start.checkpoint)
     built = build(config, start=start)
+    teacher, taught = _teacher(config)
     data_set = DataSet.open(config.data.root, splits=_splits(config))
     if config.data.check and not resume and first:
         say(f"reading every file of {data_set.root} (data: check: false leaves that out)")
@@ -90,7 +91,6 @@ def train(
     learnt, chosen = hold_out(data_set, config.data.hold_out, seed=config.recipe.seed)
     domains = ", ".join(sorted({patch.id.domain for patch in chosen}))
     tell(f"{len(learnt)} patches to learn from, {len(chosen)} of {domains} to choose the best weights by")
-    teacher, taught = _teacher(config)
     absence = {name: each.dropout for name, each in config.modalities.items() if each.dropout}
     patches = PatchDataset(
         data_set,

@@ -113,9 +113,19 @@ def test_the_readmes_fine_tuning_runs(data_set, tmp_path):
 
 def test_a_small_network_learns_from_a_large_one(trained, config_of, tmp_path):
     _, outcome, _ = trained
-    config = config_of(recipe={"steps": 2}, teacher={"checkpoint": str(outcome.weights), "weight": 0.5})
+    config = config_of(recipe={"steps": 2}, teacher={"checkpoint": str(outcome.weights), "weight": 0.5}, second_looks=0)
     small = train(config, out=tmp_path / "small", machines=CPU, say=lambda _: None)
     assert small.rounds[0].losses["teacher"] > 0
+    assert not any(name.startswith("second__") for name in small.rounds[0].losses)
+
+
+def test_a_teacher_that_is_not_there_is_missed_before_anything_is_read_or_written(config_of, tmp_path):
+    lines = []
+    config = config_of(teacher={"checkpoint": str(tmp_path / "none.safetensors")}, data={"check": True})
+    with pytest.raises(CheckpointError, match="No such file"):
+        train(config, out=tmp_path / "run", machines=CPU, say=lines.append)
+    assert not lines
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_broken_data_set_is_refused_before_anything_is_written(data_set, config_of, tmp_path):
