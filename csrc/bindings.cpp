@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,6 +15,7 @@
 #include "classify.h"
 #include "cuda_driver.h"
 #include "cuda_graph.h"
+#include "date_layers.h"
 #include "dlpack.h"
 #include "levels.h"
 #include "prepare.h"
@@ -273,6 +276,89 @@ std::int64_t prepare_arrays(const py::object& tile_object, const py::object& out
   return prepare(from, voids, channels.data(), channels.size(), to, loops, thread_total);
 }
 
+// An array of float32 whose elements lie one after the other.
+const float* dense_floats(const py::array& array, const std::string& name, const std::vector<py::ssize_t>& lengths,
+                          const std::string& expected) {
+  require_dtype<float>(array, name, "float32");
+  require_shape(array, name, lengths, expected);
+  if (array.flags() & py::array::c_style) return static_cast<const float*>(array.data());
+  throw py::value_error(name + " is not C-contiguous; pass numpy.ascontiguousarray of it");
+}
+
+std::unique_ptr<DateLayers> make_date_layers(const std::optional<std::string>& level) {
+  return std::make_unique<DateLayers>(loops_of(level));
+}
+
+void append_layer(DateLayers& layers, const py::object& weight_object, const py::object& bias_object,
+                  const py::object& scale_object, const py::object& shift_object, py::ssize_t groups, float epsilon,
+                  bool residual) {
+  const py::array weight = array_of(weight_object, "weight");
+  const py::ssize_t before = layers.size() ? layers.out_channels(layers.size() - 1) : -1;
+  const float* weights = dense_floats(weight, "weight", {-1, before, 3, 3}, "[out, in, 3, 3]");
+  const py::ssize_t channels = weight.shape(0);
+  const py::array bias = array_of(bias_object, "bias");
+  const py::array scale = array_of(scale_object, "scale");
+  const py::array shift = array_of(shift_object, "shift");
+  if (groups < 1 || channels % groups != 0) {
+    throw py::value_error("groups is " + std::to_string(groups) + "; expected a divisor of " +
+                          std::to_string(channels) + " channels");
+  }
+  if (!std::isfinite(epsilon) || epsilon <= 0.0F) {
+    throw py::value_error("epsilon is " + std::to_string(epsilon) + "; expected a finite float32 above 0");
+  }
+  if (residual && weight.shape(1) != channels) {
+    throw py::value_error("residual is True for " + std::to_string(weight.shape(1)) + " channels in and " +
+                          std::to_string(channels) + " out; expected as many");
+  }
+  layers.append({weight.shape(1), channels, weights, dense_floats(bias, "bias", {channels}, "[out]"), groups, epsilon,
+                 dense_floats(scale, "scale", {channels}, "[out]"), dense_floats(shift, "shift", {channels}, "[out]"),
+                 residual});
+}
+
+void run_layers(const DateLayers& layers, const py::object& pixels_object, const py::object& mask_object,
+                const std::map<std::size_t, py::object>& out, int threads) {
+  const std::size_t thread_total = thread_count(threads);
+  if (layers.size() == 0) throw py::value_error("there are no layers; append some first");
+  const py::array pixels = array_of(pixels_object, "pixels");
+  const py::array mask = array_of(mask_object, "mask");
+  const float* first = dense_floats(pixels, "pixels", {-1, layers.in_channels(), -1, -1}, "[T, C, Y, X]");
+  const float* kept = dense_floats(mask, "mask", {pixels.shape(0)}, "[T]");
+  if (pixels.shape(2) < 2 || pixels.shape(3) < 2) {
+    throw py::value_error("pixels has shape " + shape_text(pixels) + "; expected at least 2 x 2 px, for borders are " +
+                          "reflected");
+  }
+  std::vector<LayerOutput> outputs;
+  std::vector<py::array> held;
+  for (const auto& [layer, object] : out) {
+    const std::string name = "out[" + std::to_string(layer) + "]";
+    if (layer >= layers.size()) {
+      throw py::value_error(name + " is of no layer; expected 0 to " + std::to_string(layers.size() - 1));
+    }
+    py::array& array = held.emplace_back(array_of(object, name));
+    require_dtype<float>(array, name, "float32");
+    require_shape(array, name, {pixels.shape(0), layers.out_channels(layer), pixels.shape(2), pixels.shape(3)},
+                  "[T, out, Y, X]");
+    constexpr auto bytes = static_cast<py::ssize_t>(sizeof(float));
+    if (array.strides(2) != array.shape(3) * array.strides(3) || array.strides(0) % bytes || array.strides(1) % bytes ||
+        array.strides(3) % bytes) {
+      throw py::value_error(name + " has rows that do not follow each other; expected pixels at one distance");
+    }
+    outputs.push_back({layer, writable<float>(array, name), array.strides(0) / bytes, array.strides(1) / bytes,
+                       array.strides(3) / bytes});
+  }
+  const py::gil_scoped_release release;
+  layers.run({first, kept, pixels.shape(0), pixels.shape(2), pixels.shape(3)}, outputs, thread_total);
+}
+
+void bind_date_layers(py::module_& module) {
+  using py::arg;
+  py::class_<DateLayers>(module, "DateLayers")
+      .def(py::init(&make_date_layers), py::kw_only(), arg("level") = py::none())
+      .def("append", &append_layer, py::kw_only(), arg("weight"), arg("bias"), arg("scale"), arg("shift"),
+           arg("groups"), arg("epsilon"), arg("residual") = false)
+      .def("run", &run_layers, arg("pixels"), py::kw_only(), arg("mask"), arg("out"), arg("threads") = 1);
+}
+
 // `CudaError` of Python: a RuntimeError with the driver's code and the name of the call.
 void bind_cuda_error(py::module_& module) {
   PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
@@ -383,6 +469,7 @@ PYBIND11_MODULE(_native, module) {
   module.def("prepare", &uperfuse::prepare_arrays, arg("tile"), py::kw_only(), arg("out"), arg("band"), arg("minus"),
              arg("mean"), arg("std"), arg("void") = py::none(), arg("threads") = 1, arg("level") = py::none());
   module.def("levels", &uperfuse::level_names);
+  uperfuse::bind_date_layers(module);
   uperfuse::bind_cuda(module);
   uperfuse::bind_dlpack(module);
 }

@@ -1,6 +1,7 @@
-// Compiled once per instruction set with UPERFUSE_LEVEL set to its name. No standard header with inline functions is
-// used here: the linker could keep the copy built for the newest processor and call it on the oldest.
+// Compiled once per instruction set with UPERFUSE_LEVEL set to its name.
 #include "loops.h"
+
+#include "vectors.h"
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -9,29 +10,9 @@
 namespace uperfuse::UPERFUSE_LEVEL {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-
-using Floats = float __attribute__((vector_size(kLanes * 4)));
 using Ints = std::int32_t __attribute__((vector_size(kLanes * 4)));
 using Words = std::uint32_t __attribute__((vector_size(kLanes * 4)));
 using Bytes = std::uint8_t __attribute__((vector_size(kLanes)));
-
-Floats load(const float* from) {
-  Floats lanes;
-  __builtin_memcpy(&lanes, from, sizeof lanes);
-  return lanes;
-}
-
-template <class Vector>
-void store(void* to, Vector lanes) {
-  __builtin_memcpy(to, &lanes, sizeof lanes);
-}
 
 // a > b ? a : b; the compilers keep a comparison and a blend for that, in case of NaN.
 Floats larger(Floats a, Floats b) {
@@ -156,7 +137,7 @@ Floats exp_of_nonpositive(Floats x) {
   constexpr float kLog2E = 1.44269504F;
   constexpr float kToWhole = 12582912.0F;  // 1.5 * 2^23: the sum's lowest mantissa bits are n
   constexpr float kSmallest = -87.0F;      // below, 2^n is not a normal number
-  x = larger(x, kSmallest - Floats{});
+  x = larger(x, in_all_lanes(kSmallest));
   const Floats shifted = x * kLog2E + kToWhole;
   const Floats f = x * kLog2E - (shifted - kToWhole);
   Floats power = f * 0.05500892967F + 0.242210972F;  // least largest relative error of a cubic that is 1 at 0
@@ -169,7 +150,7 @@ template <int kTaps>
 void classify_taps(const Strip* const* rows, const float* weights, int classes, Strip* sums, std::uint8_t* labels,
                    std::uint8_t* percent) {
   Floats weight[kTaps];
-  for (int t = 0; t < kTaps; ++t) weight[t] = weights[t] - Floats{};
+  for (int t = 0; t < kTaps; ++t) weight[t] = in_all_lanes(weights[t]);
   for (int x = 0; x < kStripPx; x += kLanes) {
     const float* row[kTaps];
     for (int t = 0; t < kTaps; ++t) row[t] = rows[t]->value + x;
@@ -255,6 +236,7 @@ std::int64_t count_nonfinite(const float* __restrict value, const std::uint8_t* 
 #define UPERFUSE_TEXT(name) #name
 #define UPERFUSE_NAME(name) UPERFUSE_TEXT(name)
 
+extern const WinogradLoops winograd_loops;
 extern const Loops loops;
 const Loops loops{
     UPERFUSE_NAME(UPERFUSE_LEVEL),
@@ -262,6 +244,7 @@ const Loops loops{
     classify,
     {prepare<std::uint8_t>, prepare<std::uint16_t>, prepare<std::int16_t>, prepare<float>},
     count_nonfinite,
+    &winograd_loops,
 };
 
 }  // namespace uperfuse::UPERFUSE_LEVEL

@@ -1,4 +1,5 @@
-// The inner loops, compiled once per instruction set from loops.cpp and chosen at run time by levels.cpp.
+// The inner loops, compiled once per instruction set from loops.cpp and winograd_loops.cpp, and chosen at
+// run time by levels.cpp.
 //
 // Everything here works on strips of kStripPx pixels, so that no loop has a remainder and a pixel's result does not
 // depend on the width of the tile or on the thread that computes it.
@@ -6,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+#include "winograd_loops.h"
 
 namespace uperfuse {
 
@@ -62,6 +65,8 @@ struct Loops {
 
   // Number of NaN and infinite values; those of void pixels do not count (is_void may be nullptr).
   std::int64_t (*count_nonfinite)(const float* value, const std::uint8_t* is_void, std::ptrdiff_t count);
+
+  const WinogradLoops* winograd;
 };
 
 }  // namespace uperfuse

@@ -3,7 +3,7 @@
 The loops share work among `threads` threads; no result depends on their number. CUDA is looked up when it is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,71 @@ def prepare(
         TypeError: a wrong type or dtype.
         ValueError: a wrong shape, stride, band, std or level.
     """
+
+class DateLayers:
+    """Layers of a series' encoder that see each date by itself.
+
+    3 x 3 convolutions with reflected borders in float32, each normalised over groups of channels and rectified. Products
+    are made by Winograd's F(2 x 2, 3 x 3), so that sums are rounded otherwise than a plain convolution's.
+
+    Args:
+        level: one of `levels()`; the first if None.
+
+    Raises:
+        ValueError: a wrong level.
+
+    Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
+    """
+
+    def __init__(self, *, level: str | None = None) -> None: ...
+    def append(
+        self,
+        *,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        shift: NDArray[np.float32],
+        groups: int,
+        epsilon: float,
+        residual: bool = False,
+    ) -> None:
+        """Put a layer behind the others: `max(0, normalised(conv(x) + bias) * scale + shift)`.
+
+        Args:
+            weight: [out, in, 3, 3]; `in` is what the layer before gives.
+            bias: [out].
+            scale: [out].
+            shift: [out].
+            groups: of channels, each normalised by its mean and variance over one date's pixels.
+            epsilon: added to the variance, above 0.
+            residual: whether the layer's input is added to what it gives.
+
+        Raises:
+            TypeError: a wrong type or dtype.
+            ValueError: a wrong shape, number of groups or epsilon.
+        """
+
+    def run(
+        self,
+        pixels: NDArray[np.float32],
+        *,
+        mask: NDArray[np.float32],
+        out: Mapping[int, NDArray[np.float32]],
+        threads: int = 1,
+    ) -> None:
+        """Take dates through all layers.
+
+        Args:
+            pixels: [T, C, Y, X], C-contiguous; Y and X at least 2.
+            mask: [T]; dates where it is 0 are not looked at.
+            out: number of a layer -> array [T, out, Y, X] to be filled, 0 on dates that are not looked at; its pixels one
+                distance apart, its other axes at any stride. They share no memory with `pixels` or each other.
+            threads: at least 1.
+
+        Raises:
+            TypeError: a wrong type or dtype.
+            ValueError: a wrong shape or layer; there are no layers.
+        """
 
 def levels() -> tuple[str, ...]:
     """Name the instruction sets this processor runs, fastest first: "avx512", "avx2", "baseline"."""

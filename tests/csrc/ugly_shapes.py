@@ -8,7 +8,7 @@ import ctypes
 import importlib.util
 import mmap
 import sys
-from itertools import product
+from itertools import pairwise, product
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,6 +76,23 @@ def prepare_all(native, level):
                 native.prepare(tile, out=out, void=mask, **channels, threads=3, level=level)
 
 
+def date_layers_all(native, level):
+    for widths, groups in [((1, 1), 1), ((2, 20, 20), 4), ((10, 64, 128), 4), ((3, 100, 12, 12), 4)]:
+        layers = native.DateLayers(level=level)
+        for before, after in pairwise(widths):
+            vectors = {name: guarded(np.ones(after, np.float32)) for name in ("bias", "scale", "shift")}
+            weight = guarded(generator.normal(size=(after, before, 3, 3)).astype(np.float32))
+            layers.append(weight=weight, **vectors, groups=groups, epsilon=1e-5, residual=before == after)
+        for dates, size in product((1, 4), [(2, 2), (3, 5), (10, 10), (13, 6)]):
+            pixels = guarded(generator.normal(size=(dates, widths[0], *size)).astype(np.float32))
+            out = {
+                index: guarded(np.zeros((dates, after, *size), np.float32)) for index, after in enumerate(widths[1:])
+            }
+            out[0] = guarded(np.zeros((*size, dates, widths[1]), np.float32)).transpose(2, 3, 0, 1)
+            for mask in (np.ones(dates), np.arange(dates) % 2):
+                layers.run(pixels, mask=guarded(mask.astype(np.float32)), out=out, threads=3)
+
+
 def main(extension):
     spec = importlib.util.spec_from_file_location("_native", extension)
     native = importlib.util.module_from_spec(spec)
@@ -83,6 +100,7 @@ def main(extension):
     for level in native.levels():
         classify_all(native, level)
         prepare_all(native, level)
+        date_layers_all(native, level)
     print("clean", *native.levels())
 
 

@@ -103,7 +103,7 @@ class CpuBackend:
         """Compile the encoders of series for `dates`; nothing else depends on what arrives."""
         for modality in self._manifest.modalities:
             if modality.kind == "series":
-                self._segments.compiled_series(modality.name, date_bucket(dates))
+                self._segments.series_encoder(modality.name, date_bucket(dates))
 
     def close(self) -> None:
         """Drop sessions and compiled models; those in use by other threads end first."""

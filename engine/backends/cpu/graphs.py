@@ -26,6 +26,7 @@ __all__ = [
     "level_shapes",
     "shorten_streams",
     "split_stem",
+    "sum_dates_apart",
 ]
 
 _LONG = 1024
@@ -130,6 +131,30 @@ def bound_long_products(model: ov.Model) -> None:
             continue
         (reader,) = biased.output(0).get_target_inputs()
         reader.replace_source_output(ops.clamp(biased, -largest, largest).output(0))
+
+
+def sum_dates_apart(model: ov.Model) -> None:
+    """Sum over dates before the channels of a head, where a graph sums over both at once.
+
+    OpenVINO 2026.4 sums over two axes with others between and behind them one number at a time: of U-TAE's statistics,
+    [1, 100, 64, 16, 8] over its third and last axis, 1.8 ms on two cores instead of 0.1 (AMD EPYC, Zen 4). The axes
+    behind the dates are one between the two sums, for it would put neighbouring sums together again.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "ReduceSum" or _made_by(node, 1) != "Constant":
+            continue
+        shape = list(node.get_input_shape(0))
+        dates, last = len(shape) - 3, len(shape) - 1
+        if sorted(int(axis) % len(shape) for axis in node.input_value(1).get_node().data.reshape(-1)) != [dates, last]:
+            continue
+        rows = ops.reshape(node.input_value(0), np.array([*shape[: dates + 1], shape[-2] * shape[-1]]), False)
+        summed = ops.reshape(
+            ops.reduce_sum(rows, np.array([dates]), True), np.array([*shape[:dates], 1, *shape[-2:]]), False
+        )
+        total = ops.reduce_sum(summed, np.array([last]), True)
+        same = ops.reshape(total, np.array(node.get_output_shape(0)), False)
+        for reader in node.output(0).get_target_inputs():
+            reader.replace_source_output(same.output(0))
 
 
 def shorten_streams(model: ov.Model) -> None:

@@ -1,9 +1,10 @@
 """The segments of a plan on the processor: every one is an OpenVINO model of fixed shape for one tile.
 
 One tile at a time keeps the result independent of how tiles are batched, bit for bit, and on a CPU costs nothing:
-one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each,
-and stay in float32: in bf16 the sines and cosines of their days lose the date (measured: a network of one aerial image
-and one series then differs from float32 by 2.8 % instead of 0.8 %).
+one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each, but for
+the layers that see each date by itself, which are our own (`date_layers`). Series stay in float32: in bf16 the sines and
+cosines of their days lose the date (measured: a network of one aerial image and one series then differs from float32 by
+2.8 % instead of 0.8 %).
 
 Images in float32 (elevation) keep it through their first convolution and its normalisation: bf16 holds an altitude of
 1500 m to 8 m only, and a height above ground, with the statistics of FLAIR-HUB, to 2 m (measured on the small network
@@ -38,6 +39,7 @@ from ..doors import check_doors
 from ..openvino_core import openvino_core
 from ..segment_graph import segment_graph
 from .compiling import compile_graph, first_line
+from .date_layers import DateEncoder, split_dates
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
     constants,
@@ -47,6 +49,7 @@ from .graphs import (
     joined_graph,
     level_shapes,
     split_stem,
+    sum_dates_apart,
 )
 from .precision import choose_precision
 
@@ -88,7 +91,7 @@ class CpuSegments:
         self.reasons: tuple[str, ...] = (f"runs on the processor ({name}, {self.threads} threads)", chosen.why, *kept)
         self._open = True
         self._series_lock = threading.Lock()
-        self._series: dict[tuple[str, int], ov.CompiledModel] = {}
+        self._series: dict[tuple[str, int], tuple[ov.CompiledModel, DateEncoder | None]] = {}
         self._series_models = {
             modality.name: fix_shapes(self._read(f"encoder:{modality.name}"), self._segment(modality.name), dates=1)
             for modality in plan.manifest.modalities
@@ -153,8 +156,11 @@ class CpuSegments:
         self._check_open()
         return compiled[name]
 
-    def compiled_series(self, modality: str, dates: int) -> ov.CompiledModel:
-        """Compiled encoder of a series for one bucket of dates; compiled at the first series of that length.
+    def series_encoder(self, modality: str, dates: int) -> tuple[ov.CompiledModel, DateEncoder | None]:
+        """Encoder of a series for one bucket of dates; compiled at the first series of that length.
+
+        Returns:
+            The compiled model, and the layers before it that see each date by itself, where it was cut.
 
         Raises:
             BackendError: the back end was closed.
@@ -164,7 +170,12 @@ class CpuSegments:
             key = (modality, dates)
             if key not in self._series:
                 fixed = fix_shapes(self._series_models[modality].clone(), self._segment(modality), dates=dates)
-                self._series[key] = self._compile(fixed, key=f"{modality}:{dates}", precision="float32")
+                split = split_dates(fixed)
+                model = fixed if split is None else split.rest
+                sum_dates_apart(model)
+                compiled = self._compile(model, key=f"{modality}:{dates}", precision="float32")
+                layers = None if split is None else DateEncoder(split, threads=self.threads)
+                self._series[key] = compiled, layers
             return self._series[key]
 
     def _check_open(self) -> None:
@@ -262,6 +273,7 @@ class CpuSession:
     def __init__(self, segments: CpuSegments) -> None:
         self._segments = segments
         self._requests: dict[tuple[str, int], ov.InferRequest] = {}
+        self._levels: dict[tuple[str, int], Pyramid] = {}
 
     def encode_image(self, modality: str, pixels: NDArray[np.float32]) -> Pyramid:
         """Projected pyramid of prepared pixels [1, C, Y, X]."""
@@ -273,7 +285,15 @@ class CpuSession:
         self, modality: str, pixels: NDArray[np.float32], days: NDArray[np.float32], mask: NDArray[np.float32]
     ) -> Pyramid:
         """Projected pyramid of a padded series [1, T, C, Y, X] with its days and mask [1, T]."""
-        return self._run(f"encoder:{modality}", pixels.shape[1], pixels, days, mask)
+        name, dates = f"encoder:{modality}", pixels.shape[1]
+        _, layers = self._segments.series_encoder(modality, dates)
+        if layers is None:
+            return self._run(name, dates, pixels, days, mask)
+        if (name, dates) not in self._levels:
+            self._levels[name, dates] = layers.empty(pixels[0])
+        levels = self._levels[name, dates]
+        layers.run(pixels[0], mask[0], levels)
+        return self._run(name, dates, *levels, days, mask)
 
     def fuse(self, pyramids: dict[str, Pyramid]) -> Pyramid:
         """Sum of the pyramids of all modalities but the base, resized to the base's sizes."""
@@ -303,7 +323,6 @@ class CpuSession:
     def _request(self, name: str, dates: int) -> ov.InferRequest:
         key = (name, dates)
         if key not in self._requests:
-            modality = name.partition(":")[2]
-            compiled = self._segments.compiled_series(modality, dates) if dates else self._segments.compiled(name)
-            self._requests[key] = compiled.create_infer_request()
+            series, _ = self._segments.series_encoder(name.partition(":")[2], dates) if dates else (None, None)
+            self._requests[key] = (series or self._segments.compiled(name)).create_infer_request()
         return self._requests[key]
