@@ -76,8 +76,8 @@ def prepare(
 class DateLayers:
     """Layers of a series' encoder that see each date by itself.
 
-    3 x 3 convolutions with reflected borders in float32, each normalised over groups of channels and rectified. Products
-    are made by Winograd's F(2 x 2, 3 x 3), so that sums are rounded otherwise than a plain convolution's.
+    Convolutions of 3 x 3 with reflected borders in float32, each normalised over groups of channels and rectified,
+    multiplied by Winograd's F(2 x 2, 3 x 3), which rounds otherwise than a plain convolution.
 
     Args:
         level: one of `levels()`; the first if None.
@@ -129,8 +129,8 @@ class DateLayers:
         Args:
             pixels: [T, C, Y, X], C-contiguous; Y and X at least 2.
             mask: [T]; dates where it is 0 are not looked at.
-            out: number of a layer -> array [T, out, Y, X] to be filled, 0 on dates that are not looked at; its pixels one
-                distance apart, its other axes at any stride. They share no memory with `pixels` or each other.
+            out: number of a layer -> array [T, out, Y, X] to be filled, 0 on dates outside the mask; its pixels at
+                one distance, its other axes at any stride. They share no memory with `pixels` or each other.
             threads: at least 1.
 
         Raises:

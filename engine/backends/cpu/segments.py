@@ -1,8 +1,8 @@
 """The segments of a plan on the processor: every one is an OpenVINO model of fixed shape for one tile.
 
 One tile at a time keeps the result independent of how tiles are batched, bit for bit, and on a CPU costs nothing:
-one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each, but for
-the layers that see each date by itself, which are our own (`date_layers`). Series stay in float32: in bf16 the sines and
+one tile of the published networks keeps all cores busy. Series are padded to a bucket of dates, one model each, behind
+the layers that see each date by itself, which are our own (`date_layers`). They stay in float32: in bf16 the sines and
 cosines of their days lose the date (measured: a network of one aerial image and one series then differs from float32 by
 2.8 % instead of 0.8 %).
 
