@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.networks import DATES, LC_L, SWIN_BASE, TASK, TINY, plan_of, random_network, spec_of
+from benchmarks.product_rate import most_of
 from benchmarks.published import AUTHORS_WAY, Forward, Inputs, Peer, check_peer, inputs_of
 from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
@@ -82,6 +83,11 @@ def measure(
                 ratios(seconds, of=_PEER, over=_FRAME),
                 ours=ours,
                 peer=f"{peer.name}, all six modalities, from prepared pixels",
+                most=most_of(
+                    seconds[_PEER],
+                    gflop=sum(segment.gflop for segment in aerial.manifest.segments),
+                    precision=engine.precision,
+                ),
                 quick=quick,
             ),
         ]

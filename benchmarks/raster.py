@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.networks import SWIN_BASE, TASK, TINY, plan_of, random_network, spec_of
+from benchmarks.product_rate import most_of
 from benchmarks.published import inputs_of
 from benchmarks.rasters import FULL_PX, aerial_raster, scene_of
 from benchmarks.records import Record, hand_over, options, record
@@ -30,7 +31,7 @@ from benchmarks.zonal import EQUAL, SHIPPED, Network, Squares, map_zonally
 from uperfuse.engine import Engine, Plan
 from uperfuse.engine.benchmark import tiles_for
 from uperfuse.engine.rasters import MapOptions, Scene
-from uperfuse.engine.rasters.tile_choice import choose_tile
+from uperfuse.engine.rasters.tile_choice import choose_tile, work_gflop
 from uperfuse.engine.rasters.tiling import Tiling, default_halo_px
 from uperfuse.trainer.network import BackboneSpec, UPerFuse
 
@@ -227,7 +228,9 @@ def _record(
     }
     factors = f"ours of {ours.side_px} px {full}/{small}, the peer's of {side_px} px {many}/{few}"
     note = "" if side_px == FULL_PX else f"times multiplied by tiles: {factors}"
-    return record(key, ratios(of_full, of=key, over=own), ours=ours.words, peer=peer, note=note, quick=quick)
+    gflop = work_gflop(ours.engine.manifest, (FULL_PX, FULL_PX), options=MapOptions())
+    most = most_of(of_full[key], gflop=gflop, precision=ours.engine.precision)
+    return record(key, ratios(of_full, of=key, over=own), ours=ours.words, peer=peer, note=note, most=most, quick=quick)
 
 
 def main() -> None:

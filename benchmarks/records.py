@@ -50,6 +50,8 @@ class Record(_Frozen):
         ours: our side, in words.
         peer: the other side, in words; empty where the value is absolute.
         note: how the value came about, where it is not the ratio of two times as they were.
+        most: what our side would reach if it did nothing but its products at this processor's rate; None where that was
+            not asked. See `product_rate`.
         machine: processor and system.
         date: of the measurement, YYYY-MM-DD.
         quick: made with tiny settings to prove that the program runs; tells nothing.
@@ -62,12 +64,22 @@ class Record(_Frozen):
     ours: str
     peer: str
     note: str
+    most: float | None = None
     machine: str
     date: str
     quick: bool
 
 
-def record(key: str, values: Sequence[float], *, ours: str, peer: str = "", note: str = "", quick: bool) -> Record:
+def record(
+    key: str,
+    values: Sequence[float],
+    *,
+    ours: str,
+    peer: str = "",
+    note: str = "",
+    most: float | None = None,
+    quick: bool,
+) -> Record:
     """The record of a row, as of now and here.
 
     Args:
@@ -76,6 +88,7 @@ def record(key: str, values: Sequence[float], *, ours: str, peer: str = "", note
         ours: our side, in words.
         peer: the other side.
         note: what else must be known.
+        most: what this processor's products allow.
         quick: made with tiny settings.
     """
     row = row_of(key)
@@ -87,6 +100,7 @@ def record(key: str, values: Sequence[float], *, ours: str, peer: str = "", note
         ours=ours,
         peer=peer,
         note=note,
+        most=most,
         machine=machine(),
         date=datetime.now(timezone.utc).date().isoformat(),
         quick=quick,
@@ -108,8 +122,9 @@ def hand_over(records: Iterable[Record], path: Path | None) -> None:
     for each in found:
         row, spread = row_of(each.row), each.reached
         said = f"{spread.median:.3g} {row.unit} ({spread.low:.3g} to {spread.high:.3g}, {spread.rounds} rounds)"
+        most = f"; {each.most:.3g} {row.unit} if products alone took time" if each.most is not None else ""
         quick = "; quick, tells nothing" if each.quick else ""
-        print(f"{each.row}: {said}, wanted {each.target}{quick}")
+        print(f"{each.row}: {said}, wanted {each.target}{most}{quick}")
     if path is not None:
         write(found, path)
 

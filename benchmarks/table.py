@@ -56,7 +56,9 @@ def _reached(row: Row, found: Record) -> str:
     spread = found.reached
     value = f"{_number(spread.median)} {row.unit}"
     quartiles = f" ({_number(spread.low)} to {_number(spread.high)})" if spread.rounds > 1 else ""
-    return f"{value}{quartiles}" + ("" if row.reached(spread.median) else ", **missed**")
+    missed = "" if row.reached(spread.median) else ", **missed**"
+    most = "" if found.most is None else f"; at most {_number(found.most)} {row.unit} here"
+    return f"{value}{quartiles}{missed}{most}"
 
 
 def _number(value: float) -> str:
@@ -73,8 +75,14 @@ def _below(records: Sequence[Record]) -> list[str]:
     machines = list(dict.fromkeys(each.machine for each in records))
     dates = sorted({each.date for each in records})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    most = (
+        ' "At most" is what our side would reach if it did nothing but its products, at the rate that this processor '
+        "multiplies large matrices with."
+        if any(each.most is not None for each in records)
+        else ""
+    )
     return [
-        f"On {'; '.join(machines)}, {when}. Ratios are of rounds in which both sides take turns in one process. "
+        f"On {'; '.join(machines)}, {when}. Ratios are of rounds in which both sides take turns in one process.{most} "
         "`make bench` measures your machine and writes this table."
     ]
 

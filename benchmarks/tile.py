@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.networks import SWIN_BASE, TINY, plan_of, random_network
+from benchmarks.product_rate import most_of
 from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
 from uperfuse.engine import Engine
@@ -116,8 +117,8 @@ def peers(network: UPerFuse, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, S
         yield "ONNX Runtime float32, then NumPy", onnx_runtime_side(graph, pixels)
 
 
-def records(seconds: dict[str, list[float]], *, precision: str, what: str, quick: bool) -> list[Record]:
-    """The rows that are about a tile, from the times of all sides."""
+def records(seconds: dict[str, list[float]], *, precision: str, gflop: float, what: str, quick: bool) -> list[Record]:
+    """The rows that are about a tile, from the times of all sides and our own's operations."""
     ours = f"UPerFuse {precision}"
     rows = {
         "tile-float32": _REFERENCE,
@@ -125,7 +126,14 @@ def records(seconds: dict[str, list[float]], *, precision: str, what: str, quick
         "tile-graph": "OpenVINO bf16, then NumPy",
     }
     return [
-        record(key, ratios(seconds, of=peer, over=ours), ours=f"{ours}, {what}", peer=peer, quick=quick)
+        record(
+            key,
+            ratios(seconds, of=peer, over=ours),
+            ours=f"{ours}, {what}",
+            peer=peer,
+            most=most_of(seconds[peer], gflop=gflop, precision=precision),
+            quick=quick,
+        )
         for key, peer in rows.items()
     ]
 
@@ -152,7 +160,8 @@ def measure(*, encoder: str | BackboneSpec, px: int, rounds: int, quick: bool) -
             assert equal >= wanted, f"{name} is not the same network, expected {wanted:.2%}"
         seconds = interleaved(sides, rounds=rounds, warm_up=1 if quick else 3)
         print("\n".join(report(seconds, against=_REFERENCE)))
-        return records(seconds, precision=engine.precision, what=f"one tile of {px} px", quick=quick)
+        gflop = sum(segment.gflop for segment in engine.manifest.segments)
+        return records(seconds, precision=engine.precision, gflop=gflop, what=f"one tile of {px} px", quick=quick)
 
 
 def main() -> None:

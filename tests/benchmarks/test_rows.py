@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from benchmarks import records, run, table
+from benchmarks import product_rate, records, run, table
 from benchmarks.accuracy import loss_points
 from benchmarks.load import load_once
 from benchmarks.records import Record, Spread, hand_over, read, record, write
@@ -164,6 +164,26 @@ def test_the_table_has_a_line_for_every_row() -> None:
     assert text.count("not measured yet") == len(ROWS) - 2
     assert "On Some CPU @ 3 GHz, 2 cores, Linux x86_64, Python 3.12.1, 2026-11-26." in text
     assert sum("needs a GPU" in line or "need a GPU" in line for line in lines) == 2
+
+
+def test_what_products_allow_stands_beside_what_was_reached(capsys) -> None:
+    bounded = found("tile-float32", 3.0, 3.5, 4.0).model_copy(update={"most": 4.25})
+    text = table.section([bounded, found("load", 0.5)])
+    assert "| 3.50 x (3.25 to 3.75), **missed**; at most 4.25 x here |" in text
+    assert '"At most" is what our side would reach if it did nothing but its products' in text
+    assert "At most" not in table.section([found("load", 0.5)])
+    hand_over([bounded], None)
+    assert "; 4.25 x if products alone took time" in capsys.readouterr().out
+
+
+def test_what_products_allow_follows_from_their_rate(monkeypatch) -> None:
+    monkeypatch.setattr(product_rate, "product_rate", lambda precision: {"bf16": 400.0}[precision])
+    # 200 GFLOP take half a second at least, and the other side took two
+    assert product_rate.most_of([1.0, 2.0, 9.0], gflop=200.0, precision="bf16") == pytest.approx(4.0)
+
+
+def test_a_processor_multiplies_faster_than_one_number_at_a_time() -> None:
+    assert product_rate.product_rate("float32") > 1.0
 
 
 def test_a_table_without_records_says_so() -> None:
