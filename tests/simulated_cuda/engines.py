@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.plan_cache import ROOT
 from uperfuse.engine import Plan
 from uperfuse.engine.backends.cuda.driver import Device
+from uperfuse.engine.builder import parts
 from uperfuse.engine.builder.build import build_plan
 from uperfuse.engine.builder.kernels import attention_shapes
-from uperfuse.engine.builder.parts import float_parts
 from uperfuse.engine.builder.settings import BuildSettings
-from uperfuse.engine.launching import KernelFiles, KernelRequest, kernel_stem, plan_requests
+from uperfuse.engine.launching import AttentionShape, KernelFiles, KernelRequest, kernel_stem, plan_requests
 from uperfuse.kernels.build import compile_requests
 
 from . import control
@@ -50,8 +53,15 @@ def requests_of(plan: Path, settings: BuildSettings) -> tuple[KernelRequest, ...
     """Kernels that a build of a plan needs."""
     with Plan.open(plan) as opened:
         series = any(modality.kind == "series" for modality in opened.manifest.modalities)
-        shapes = attention_shapes(float_parts(opened, cut=True)) if settings.cut and series else {}
+        shapes = _attention(plan, opened.hash) if settings.cut and series else {}
         return plan_requests(opened.manifest, attention=shapes, precision=settings.precision, dates=settings.dates)
+
+
+@lru_cache
+def _attention(plan: Path, _hash: str) -> Mapping[str, AttentionShape]:
+    """Sizes of a plan's attention. The build, which comes after this, checks the cuts; here that is left out."""
+    with Plan.open(plan) as opened, patch.object(parts, "check_cut"):
+        return attention_shapes(parts.float_parts(opened, cut=True))
 
 
 def plan_with_engines(plan: Path, out: Path, *, capability: int = 87, **asked: object) -> Path:
