@@ -12,17 +12,14 @@ import pytest
 from tests.simulated_cuda import control
 
 
-@pytest.fixture(scope="session", autouse=True)
-def frozen() -> None:
-    """What is imported by now is not searched for garbage after every test."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture
 def cuda() -> Iterator[ModuleType]:
-    """The simulation, as if the process had just begun; after the test nothing is wrong and nothing is left."""
+    """The simulation, as if the process had just begun; after the test nothing is wrong and nothing is left.
+
+    What was there before the test, modules above all, is not searched for garbage after it.
+    """
     control.reset()
+    gc.freeze()
     yield control
     gc.collect()
     control.assert_clean()
