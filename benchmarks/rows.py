@@ -48,6 +48,7 @@ ROWS = (
     Row("tile-float32", "tile", _TILE, ">=", 8, "x", "PyTorch eager float32"),
     Row("tile-bf16", "tile", _TILE, ">=", 2.6, "x", "PyTorch bf16"),
     Row("tile-graph", "tile", _TILE, ">=", 1.15, "x", "OpenVINO bf16 on one graph, then NumPy"),
+    Row("tile-int8", "tile", f"{_TILE}, in 8 bits", ">=", 1, "x", "the same plan in bf16"),
     Row("frame-aerial", "frame", _FRAME, "<=", 1.1, "x", "the time of the aerial-only model"),
     Row("frame-all", "frame", _FRAME, ">=", 12, "x", "the reference, which computes all six"),
     Row("series", "series", "U-TAE alone, 61 dates, 64 tiles", ">=", 4, "x", "the reference at equal precision"),

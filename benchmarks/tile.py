@@ -3,14 +3,19 @@
     python -m benchmarks.tile [--rounds 9] [--px 512] [--quick] [--json FILE]
 
 The weights are random: they decide neither time nor memory. Labels of every side are compared before anything is timed.
-A peer that is not installed is passed over with a word.
+A peer that is not installed is passed over with a word. The plan's 8-bit form is made as `uperfuse build` makes it, but
+without a limit on what it may lose: maps of random weights have no accuracy.
 """
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,11 +24,14 @@ from torch import Tensor, nn
 
 from benchmarks.networks import SWIN_BASE, TINY, plan_of, random_network
 from benchmarks.product_rate import most_of
+from benchmarks.rasters import aerial_raster, scene_of
 from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
 from uperfuse.engine import Engine
 from uperfuse.engine.backends.openvino_core import openvino_core
+from uperfuse.engine.builder.processor import build_for_processor
 from uperfuse.engine.cores import usable_cores
+from uperfuse.engine.errors import BackendError
 from uperfuse.engine.flairhub import MODALITIES
 from uperfuse.trainer.export.graph import export_graph
 from uperfuse.trainer.export.segments import SegmentModule
@@ -31,7 +39,8 @@ from uperfuse.trainer.network import BackboneSpec, NetworkSpec, UPerFuse
 
 _TASK = "AERIAL_LABEL-COSIA"
 _REFERENCE = "PyTorch float32"
-_EQUAL = {"float32": 0.9999, "bf16": 0.98}
+_EQUAL = {"float32": 0.9999, "bf16": 0.98, "int8": 0.7}
+_ANY_LOSS = 100.0
 
 Labels = NDArray[np.uint8]
 Side = Callable[[], Labels]
@@ -99,6 +108,18 @@ def engine_side(engine: Engine, pixels: NDArray[np.uint8]) -> Labels:
     return labels
 
 
+def eight_bit_form(plan: Path, folder: Path, *, px: int) -> Path | None:
+    """The plan with its 8-bit form; None where this processor's 8-bit products are wrong."""
+    out = folder / "8-bit.plan"
+    raster = aerial_raster(folder / "aerial.tif", side_px=2 * px)
+    try:
+        build_for_processor(plan, out=out, scene=scene_of(raster), max_miou_drop=_ANY_LOSS, say=print)
+    except BackendError as error:
+        print(f"8 bits are passed over: {error}")
+        return None
+    return out
+
+
 def peers(network: UPerFuse, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, Side]]:
     """What a user would pick instead, by name and precision."""
     whole = _Map(network).eval()
@@ -125,7 +146,7 @@ def records(seconds: dict[str, list[float]], *, precision: str, gflop: float, wh
         "tile-bf16": "PyTorch bf16",
         "tile-graph": "OpenVINO bf16, then NumPy",
     }
-    return [
+    found = [
         record(
             key,
             ratios(seconds, of=peer, over=ours),
@@ -136,6 +157,20 @@ def records(seconds: dict[str, list[float]], *, precision: str, gflop: float, wh
         )
         for key, peer in rows.items()
     ]
+    short = "UPerFuse int8"
+    if short in seconds:
+        times = [f"{statistics.median(ratios(seconds, of=peer, over=short)):.2f} x {peer}" for peer in rows.values()]
+        found.append(
+            record(
+                "tile-int8",
+                ratios(seconds, of=ours, over=short),
+                ours=f"{short}, {what}",
+                peer=ours,
+                note=f"8 bits are {', '.join(times)}",
+                quick=quick,
+            )
+        )
+    return found
 
 
 def measure(*, encoder: str | BackboneSpec, px: int, rounds: int, quick: bool) -> list[Record]:
@@ -144,18 +179,21 @@ def measure(*, encoder: str | BackboneSpec, px: int, rounds: int, quick: bool) -
     network = random_network(spec)
     pixels = np.random.default_rng(0).integers(0, 256, (3, px, px), np.uint8)
     sides: dict[str, Side] = dict(peers(network, pixels))
-    with (
-        plan_of(network, tile_px=px) as plan,
-        Engine.load(plan, device="cpu") as engine,
-        Engine.load(plan, device="cpu", precision="float32") as exact,
-    ):
-        for each in dict.fromkeys((exact, engine)):
+    with ExitStack() as stack:
+        plan = stack.enter_context(plan_of(network, tile_px=px))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        engine = stack.enter_context(Engine.load(plan, device="cpu"))
+        engines = [engine, stack.enter_context(Engine.load(plan, device="cpu", precision="float32"))]
+        shorter = eight_bit_form(plan, folder, px=px)
+        if shorter is not None:
+            engines.append(stack.enter_context(Engine.load(shorter, device="cpu", precision="int8")))
+        for each in engines:
             sides[f"UPerFuse {each.precision}"] = partial(engine_side, each, pixels)
         print(engine.describe())
         truth = sides[_REFERENCE]()
         for name, side in sides.items():
             equal = float((side() == truth).mean())
-            wanted = _EQUAL["bf16" if "bf16" in name else "float32"]
+            wanted = _EQUAL[next((precision for precision in ("bf16", "int8") if precision in name), "float32")]
             print(f"{name}: {equal:.4%} of labels are those of {_REFERENCE}")
             assert equal >= wanted, f"{name} is not the same network, expected {wanted:.2%}"
         seconds = interleaved(sides, rounds=rounds, warm_up=1 if quick else 3)
