@@ -225,7 +225,8 @@ def test_every_promise_of_the_design_has_a_row(shared: Path) -> None:
     text = (shared / "design.md").read_text(encoding="utf-8")
     promised = text.partition("## 8.")[2]
     found = [float(number) for number in re.findall(r"(?:[<>]=|within) ([\d.]+) (?:x|s|GB|point)", promised)]
-    ours = [row.target for row in ROWS] + [1.15]  # the kernels' bytes are read from their code
+    # the kernels' bytes are read from their code; 8 bits are measured beside what the design promises
+    ours = [row.target for row in ROWS if row.key != "tile-int8"] + [1.15]
     assert sorted(found) == sorted(ours)
 
 
