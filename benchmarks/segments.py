@@ -153,6 +153,8 @@ def measure(
                 return np.array(next(iter(request.infer([pixels]).values())))
 
             def ours() -> Array:
+                if segments.joined:
+                    return session.map(_MODALITY, pixels, ())[0]
                 return session.decode(_TASK, session.encode_image(_MODALITY, pixels), ())
 
             difference = relative_error(ours(), theirs())
@@ -174,7 +176,7 @@ def _count(
     try:
         whole = compiled_whole(graph, px=px, precision=precision, threads=threads)
         segments = CpuSegments(plan, precision=precision, threads=threads)
-        names = [f"encoder:{_MODALITY}", f"decode:{_TASK}"]
+        names = ["joined"] if segments.joined else [f"encoder:{_MODALITY}", f"decode:{_TASK}"]
         sides = {"PyTorch's graph": [whole], "segments": [segments.compiled(name) for name in names]}
         counters = {name: [_Counters(model) for model in models] for name, models in sides.items()}
         for _ in range(_PROFILED):

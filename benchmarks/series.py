@@ -3,13 +3,16 @@
     python -m benchmarks.series [--rounds 5] [--tiles 64] [--dates 61] [--quick] [--json FILE]
 
 Our side runs the encoder of Sentinel-2 from raw numbers (`Engine.prime`), in float32, one tile after the other; PyTorch
-takes all tiles at once, from prepared pixels, as the authors compute it. Also shown: PyTorch with our algebra.
-Logits are compared before anything is timed.
+takes all tiles at once, from prepared pixels, as the authors compute it. Also shown: PyTorch with our algebra, and
+OpenVINO on the graph in the plan, which the engine cuts (`engine/backends/cpu/date_layers.py`). Logits are compared
+before anything is timed.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +23,16 @@ from benchmarks.networks import DATES, TASK, plan_of, random_network, spec_of
 from benchmarks.published import AUTHORS_WAY, Peer, inputs_of
 from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
-from uperfuse.engine import Engine
+from uperfuse.engine import Engine, Plan
 from uperfuse.engine.agreement import relative_error
+from uperfuse.engine.backends.cpu.graphs import fix_shapes
+from uperfuse.engine.backends.openvino_core import openvino_core
 from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.flairhub import dates_key
 
 _SERIES = "SENTINEL2_TS"
 _OURS, _PEER, _ABSORBED = "UPerFuse float32", "PyTorch float32", "PyTorch float32, our algebra"
+_GRAPH = "OpenVINO float32, the plan's graph"
 _WORST = 1e-4
 
 
@@ -34,6 +40,23 @@ def tiles_of(engine: Engine, *, count: int, dates: int) -> dict[str, Any]:
     """Series that differ from tile to tile."""
     drawn = [check_tiles_of(engine.manifest, seed=seed, dates=dates) for seed in range(count)]
     return {name: [each[name][0] for each in drawn] for name in (_SERIES, dates_key(_SERIES))}
+
+
+def graph_side(
+    path: Path, inputs: Mapping[str, torch.Tensor], days: Mapping[str, torch.Tensor]
+) -> Callable[[], object]:
+    """The encoder's graph as it is in a plan, by OpenVINO, one tile after the other."""
+    pixels, each_day = inputs[_SERIES].numpy(), days[_SERIES].numpy()
+    mask = np.ones_like(each_day[:1])
+    with Plan.open(path) as plan:
+        segment = plan.manifest.segment(f"encoder:{_SERIES}")
+        model = openvino_core().read_model(io.BytesIO(bytes(plan.member(segment.member))))
+    fix_shapes(model, segment, dates=mask.shape[1])
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
+    return lambda: [
+        request.infer([pixels[tile : tile + 1], each_day[tile : tile + 1], mask]) for tile in range(len(pixels))
+    ]
 
 
 def measure(*, count: int, dates: int, rounds: int, quick: bool, peer: Peer = AUTHORS_WAY) -> list[Record]:
@@ -54,6 +77,7 @@ def measure(*, count: int, dates: int, rounds: int, quick: bool, peer: Peer = AU
             _OURS: lambda: engine.prime(tiles),
             _PEER: lambda: in_torch(published),
             _ABSORBED: lambda: in_torch(network, every),
+            _GRAPH: graph_side(plan, inputs, days),
         }
         first = {name: values[:2] for name, values in tiles.items()}
         ours = engine.predict(first, logits=True).logits[TASK]

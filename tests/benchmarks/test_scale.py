@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.halo import HALOS_PX, Agreement, table
+from benchmarks.halo import HALOS, Agreement, table
 from benchmarks.scale import (
     BEGIN,
     CREWS,
@@ -86,8 +86,8 @@ def test_a_document_keeps_what_is_not_between_its_marks() -> None:
 
 
 def test_the_table_of_rims_has_a_row_for_each() -> None:
-    found = [Agreement("here", "LAND", halo_px, 9, 1 - 1 / (100 + halo_px), 0.5) for halo_px in HALOS_PX]
-    lines = table(found, tile_px=512)
-    assert len(lines) == 2 + len(HALOS_PX)
+    found = [Agreement("here", "LAND", halo, 1 - 1 / (100 + 512 * halo), 0.5) for halo in HALOS]
+    lines = table(found)
+    assert len(lines) == 2 + len(HALOS)
     assert lines[0].endswith("| here, LAND |")
-    assert "| 64 | 1.78 | 99.390%, 0.50 |" in lines
+    assert "| 1/8 | 1.78 | 99.390%, 0.50 |" in lines
