@@ -7,7 +7,7 @@ namespace {
 
 // Rows and vectors of a product that are kept in registers.
 constexpr int kRows = 6;
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)  // 32 registers
 constexpr int kVectors = 4;
 #else
 constexpr int kVectors = 2;
@@ -83,7 +83,7 @@ void multiply(const float* in, std::ptrdiff_t in_stride, std::ptrdiff_t rows, st
               const float* weights, std::ptrdiff_t columns, float* out) {
   for (std::ptrdiff_t first = 0; first < columns; first += kVectors * kLanes, weights += terms * kVectors * kLanes) {
     switch (columns - first >= kVectors * kLanes ? kVectors : (columns - first) / kLanes) {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)  // 32 registers
       case 4:
         multiply_columns<4>(in, in_stride, rows, terms, weights, out + first, columns);
         break;
