@@ -120,7 +120,7 @@ def table(found: Sequence[Agreement]) -> list[str]:
 
 def draw(found: Sequence[Agreement], path: Path) -> None:
     """Disagreement against the rim."""
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8, 5.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for place, task in dict.fromkeys((each.place, each.task) for each in found):
@@ -137,7 +137,7 @@ def draw(found: Sequence[Agreement], path: Path) -> None:
     axes.set(
         xlabel="rim (sides of a tile)", ylabel=f"pixels of another class than with a rim of {Fraction(REFERENCE)} (%)"
     )
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 
