@@ -11,8 +11,8 @@
 namespace uperfuse {
 namespace {
 
-// Squares whose products are made at once: few enough that their parts stay in the second-level cache with the weights,
-// many enough that each weight that is fetched is used many times.
+// Squares whose products are made at once: few enough that their components stay in the second-level cache with the
+// weights, many enough that each weight that is fetched is used many times.
 constexpr std::ptrdiff_t kSquaresAtOnce = 30;
 
 // Memory for vectors: lines of a cache, so that no vector lies across two.
@@ -31,19 +31,19 @@ class Lines {
 };
 
 // G g G^T of one 3 x 3 filter, for F(2 x 2, 3 x 3).
-std::array<double, kParts> transformed(const float* filter) {
+std::array<double, kComponents> transformed(const float* filter) {
   constexpr double kG[4][3] = {{1.0, 0.0, 0.0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0.0, 0.0, 1.0}};
-  std::array<double, kParts> parts{};
+  std::array<double, kComponents> components{};
   for (std::size_t y = 0; y < 4; ++y) {
     for (std::size_t x = 0; x < 4; ++x) {
       for (std::size_t i = 0; i < 3; ++i) {
         for (std::size_t j = 0; j < 3; ++j) {
-          parts[y * 4 + x] += kG[y][i] * kG[x][j] * static_cast<double>(filter[i * 3 + j]);
+          components[y * 4 + x] += kG[y][i] * kG[x][j] * static_cast<double>(filter[i * 3 + j]);
         }
       }
     }
   }
-  return parts;
+  return components;
 }
 
 std::vector<float> with_zeros(const float* values, std::ptrdiff_t count, std::ptrdiff_t padded) {
@@ -74,17 +74,17 @@ std::ptrdiff_t DateLayers::padded(std::ptrdiff_t channels) const {
 
 void DateLayers::append(const DateLayer& layer) {
   const std::ptrdiff_t columns = padded(layer.out_channels);
-  const std::ptrdiff_t part_floats = layer.in_channels * columns;
-  std::vector<float> weight(static_cast<std::size_t>(kParts * part_floats), 0.0F);
+  const std::ptrdiff_t component_floats = layer.in_channels * columns;
+  std::vector<float> weight(static_cast<std::size_t>(kComponents * component_floats), 0.0F);
   for (std::ptrdiff_t o = 0; o < layer.out_channels; ++o) {
     const std::ptrdiff_t block_first = o / loops_.block_floats * loops_.block_floats;
     const std::ptrdiff_t block_columns = std::min(loops_.block_floats, columns - block_first);
     for (std::ptrdiff_t c = 0; c < layer.in_channels; ++c) {
-      const std::array<double, kParts> parts = transformed(layer.weight + (o * layer.in_channels + c) * 9);
+      const std::array<double, kComponents> components = transformed(layer.weight + (o * layer.in_channels + c) * 9);
       const std::ptrdiff_t place = block_first * layer.in_channels + c * block_columns + (o - block_first);
-      for (std::ptrdiff_t part = 0; part < kParts; ++part) {
-        weight[static_cast<std::size_t>(part * part_floats + place)] =
-            static_cast<float>(parts[static_cast<std::size_t>(part)]);
+      for (std::ptrdiff_t component = 0; component < kComponents; ++component) {
+        weight[static_cast<std::size_t>(component * component_floats + place)] =
+            static_cast<float>(components[static_cast<std::size_t>(component)]);
       }
     }
   }
@@ -107,8 +107,8 @@ class DateLayers::Worker {
         widest_(widest(layers)),
         here_(most_dates * pixels_ * widest_),
         there_(most_dates * pixels_ * widest_),
-        parts_(kParts * kSquaresAtOnce * widest_),
-        products_(kParts * kSquaresAtOnce * widest_),
+        transformed_(kComponents * kSquaresAtOnce * widest_),
+        products_(kComponents * kSquaresAtOnce * widest_),
         nowhere_(widest_),
         sums_(widest_),
         mean_(widest_),
@@ -183,13 +183,13 @@ class DateLayers::Worker {
         const std::ptrdiff_t x = reflected(at.x - 1 + i % 4, in_.width);
         inputs[static_cast<std::size_t>(i)] = date + (y * in_.width + x) * in_columns;
       }
-      loops_.transform_input(inputs.data(), in_columns, parts_.data() + (square - first) * in_columns,
+      loops_.transform_input(inputs.data(), in_columns, transformed_.data() + (square - first) * in_columns,
                              rows * in_columns);
     }
-    for (std::ptrdiff_t part = 0; part < kParts; ++part) {
-      loops_.multiply(parts_.data() + part * rows * in_columns, in_columns, rows, layer.in_channels,
-                      layer.weight.data() + part * layer.in_channels * out_columns, out_columns,
-                      products_.data() + part * rows * out_columns);
+    for (std::ptrdiff_t component = 0; component < kComponents; ++component) {
+      loops_.multiply(transformed_.data() + component * rows * in_columns, in_columns, rows, layer.in_channels,
+                      layer.weight.data() + component * layer.in_channels * out_columns, out_columns,
+                      products_.data() + component * rows * out_columns);
     }
     for (std::ptrdiff_t square = first; square < last; ++square) {
       const Place at = place(square);
@@ -249,7 +249,7 @@ class DateLayers::Worker {
   std::ptrdiff_t widest_;
   Lines here_;
   Lines there_;
-  Lines parts_;
+  Lines transformed_;
   Lines products_;
   Lines nowhere_;
   Lines sums_;

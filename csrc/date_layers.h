@@ -62,7 +62,7 @@ class DateLayers {
     std::ptrdiff_t groups;
     float epsilon;
     bool residual;
-    std::vector<float> weight;  // of every part in turn, in blocks of columns; see `WinogradLoops::multiply`
+    std::vector<float> weight;  // of every component in turn, in blocks of columns; see `WinogradLoops::multiply`
     std::vector<float> bias;    // this and the next two padded with zeros
     std::vector<float> scale;
     std::vector<float> shift;

@@ -14,7 +14,7 @@ constexpr int kVectors = 2;
 #endif
 
 // B^T d B, with one row of B^T per result.
-void transform_input(const float* const* pixels, std::ptrdiff_t channels, float* out, std::ptrdiff_t part_stride) {
+void transform_input(const float* const* pixels, std::ptrdiff_t channels, float* out, std::ptrdiff_t component_stride) {
   for (std::ptrdiff_t c = 0; c < channels; c += kLanes) {
     Floats half[4][4];  // rows transformed, columns not yet
     for (int x = 0; x < 4; ++x) {
@@ -28,11 +28,11 @@ void transform_input(const float* const* pixels, std::ptrdiff_t channels, float*
       half[3][x] = d1 - d3;
     }
     float* to = out + c;
-    for (int y = 0; y < 4; ++y, to += 4 * part_stride) {
+    for (int y = 0; y < 4; ++y, to += 4 * component_stride) {
       store(to, half[y][0] - half[y][2]);
-      store(to + part_stride, half[y][1] + half[y][2]);
-      store(to + 2 * part_stride, half[y][2] - half[y][1]);
-      store(to + 3 * part_stride, half[y][1] - half[y][3]);
+      store(to + component_stride, half[y][1] + half[y][2]);
+      store(to + 2 * component_stride, half[y][2] - half[y][1]);
+      store(to + 3 * component_stride, half[y][1] - half[y][3]);
     }
   }
 }
@@ -102,16 +102,16 @@ void multiply(const float* in, std::ptrdiff_t in_stride, std::ptrdiff_t rows, st
 }
 
 // A^T m A, with one row of A^T per result.
-void transform_output(const float* in, std::ptrdiff_t part_stride, std::ptrdiff_t channels, const float* bias,
+void transform_output(const float* in, std::ptrdiff_t component_stride, std::ptrdiff_t channels, const float* bias,
                       float* const* pixels) {
   for (std::ptrdiff_t c = 0; c < channels; c += kLanes) {
     Floats half[2][4];
     for (int x = 0; x < 4; ++x) {
-      const float* from = in + x * part_stride + c;
+      const float* from = in + x * component_stride + c;
       const Floats m0 = load(from);
-      const Floats m1 = load(from + 4 * part_stride);
-      const Floats m2 = load(from + 8 * part_stride);
-      const Floats m3 = load(from + 12 * part_stride);
+      const Floats m1 = load(from + 4 * component_stride);
+      const Floats m2 = load(from + 8 * component_stride);
+      const Floats m3 = load(from + 12 * component_stride);
       half[0][x] = m0 + m1 + m2;
       half[1][x] = m1 - m2 - m3;
     }

@@ -67,7 +67,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class SplitSeries:
-    """A series' encoder in two.
+    """A series' encoder in two halves.
 
     Attributes:
         layers: from pixels [T, C, Y, X] on.
@@ -134,7 +134,7 @@ def split_dates(encoder: ov.Model) -> SplitSeries | None:
         encoder: takes pixels [1, T, C, Y, X], days and mask [1, T]; it is used up.
 
     Returns:
-        Both parts; None where the graph does not begin with such layers: its constants are folded then, no more.
+        Both halves; None where the graph does not begin with such layers: its constants are folded then, no more.
     """
     folding = passes.Manager()
     folding.register_pass(passes.ConstantFolding())

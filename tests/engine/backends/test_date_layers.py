@@ -1,4 +1,4 @@
-"""A series' encoder in two parts gives what its graph gives as a whole."""
+"""A series' encoder in two halves gives what its graph gives as a whole."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def kinds(model):
 
 @pytest.mark.parametrize("name", SERIES)
 @pytest.mark.parametrize("gone", [[], [2, 6, 7], [*range(8)]], ids=["all dates", "some", "none"])
-def test_both_parts_give_what_the_whole_gives(plans, name, gone):
+def test_both_halves_give_what_the_whole_gives(plans, name, gone):
     whole = compile_graph(encoder_of(plans, name, dates=8), key="whole", precision="float32", threads=1)
     rng = np.random.default_rng(3)
     pixels = rng.normal(size=whole.inputs[0].shape).astype(np.float32)
