@@ -22,6 +22,8 @@ from ..rasters.tile_choice import choose_tile, parse_bytes
 
 __all__ = ["register"]
 
+_AUTO = "auto"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -82,11 +84,12 @@ def _predict(
         ),
     ] = None,
     readers: Annotated[
-        int,
+        str,
         typer.Option(
-            help="Processes that read the rasters ahead, where one reader does not keep up; 1 reads in this process."
+            help="Processes that read the rasters ahead; 1 reads in this process; auto begins so, and starts as many as "
+            "keep up where reading sets the pace."
         ),
-    ] = 1,
+    ] = _AUTO,
     blend_px: Annotated[
         int,
         typer.Option(
@@ -130,7 +133,7 @@ def _predict(
         area=area,
         confidence=not no_confidence,
         probabilities=probabilities,
-        readers=readers,
+        readers=_readers(readers),
         memory_bytes=None if memory is None else parse_bytes(memory),
         keep_going=keep_going,
         allow_ungeoreferenced=allow_ungeoreferenced,
@@ -170,6 +173,16 @@ def _predict(
 def _on_processor(device: str) -> bool:
     """Whether nothing but the processor can run the plan: a GPU has its memory for itself, and engines for one side."""
     return device == "cpu" or (device == "auto" and find_spec("pycuda") is None)
+
+
+def _readers(said: str) -> int | None:
+    """Number of readers; None for as many as keep up."""
+    if said == _AUTO:
+        return None
+    try:
+        return int(said)
+    except ValueError:
+        raise RasterError(f"--readers is {said}, expected {_AUTO} or a number of processes") from None
 
 
 def _scene(file: Path | None, inputs: list[str], *, dates: list[str], masks: list[str], bands: list[str]) -> Scene:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def predict_on_cluster(
     """
     say = report or _nobody
     options = options or MapOptions()
+    options = replace(options, readers=options.readers or 1)  # a worker's tasks are too short to choose by
     with Plan.open(plan, tile_px=tile_px) as opened:
         manifest, plan_hash = opened.manifest, opened.hash
     job = Job(

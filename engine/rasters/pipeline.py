@@ -28,6 +28,9 @@ from .work import Planned, Work
 
 __all__ = ["Pipeline", "Predictor", "remaining"]
 
+_TRIAL_TILES = 8
+"""Mapped, at least, before the number of readers is chosen."""
+
 
 class Maps(Protocol):
     """What a predictor answers, per task: labels and confidence [B, Y, X], logits [B, K, Y, X] if asked for."""
@@ -88,8 +91,30 @@ class Pipeline:
         Raises:
             RasterError: a tile cannot be read, or what is finished cannot be kept.
         """
+        numbers = [*tiles]
+        self._map(self._settle(numbers) if self._work.readers.undecided else numbers)
+
+    def _settle(self, tiles: list[int]) -> list[int]:
+        """Map the first tiles, choose the number of readers by what they took, and give the others back.
+
+        What the very first batch takes is not counted: graphs are compiled, and files met for the first time.
+        """
+        first = self._work.batch
+        trial = max(_TRIAL_TILES, 2 * first)
+        rest = tiles[first + trial :]
+        if not rest:
+            return tiles
+        self._map(tiles[:first])
+        before = dict(self._watch.seconds)
+        self._map(tiles[first : first + trial])
+        spent = {stage: seconds - before.get(stage, 0.0) for stage, seconds in self._watch.seconds.items()}
+        read_s = spent.pop("read", 0.0)
+        self._work.readers.grow(read_s=read_s / trial, rest_s=sum(spent.values()) / trial, tiles=len(rest))
+        return rest
+
+    def _map(self, tiles: list[int]) -> None:
         ahead = 2 * self._work.batch
-        with closing(self._work.readers.read([*tiles], ahead=ahead, watch=self._watch)) as arriving:
+        with closing(self._work.readers.read(tiles, ahead=ahead, watch=self._watch)) as arriving:
             for batch in self._batches(arriving):
                 self._map_batch(batch)
                 self._advance(sum(tile.inputs.place.core_pixels for tile in batch))

@@ -21,12 +21,14 @@ from io import RawIOBase
 from types import TracebackType
 from typing import cast
 
+from ..cores import usable_cores
 from ..errors import RasterError, UPerFuseError
 from ..own_process import python_command
 from ..stopwatch import Stopwatch
 from .files import UnreadableError
 from .frames import receive, send
 from .lanes import bytes_of_row, columns_that_fit, lanes
+from .pace import readers_needed
 from .run import Outcome
 from .tile_reader import Answer, Reading, ReadTile, TileReader, unreadable
 
@@ -42,7 +44,7 @@ class Readers:
     """Read tiles while others are mapped.
 
     Args:
-        count: how many; one is a thread of this process, more are processes.
+        count: how many; one is a thread of this process, more are processes. None begins with one, and may `grow`.
         reader: of this process.
         reading: what processes are to read.
         cache_bytes: of blocks that GDAL keeps, for all of them together.
@@ -54,23 +56,51 @@ class Readers:
         RasterError: there is none.
     """
 
-    def __init__(self, count: int, *, reader: TileReader, reading: Reading, cache_bytes: int) -> None:
-        if count < 1:
-            raise RasterError(f"{count} readers, expected at least 1; leave it out for one")
-        self._count = count
+    def __init__(self, count: int | None, *, reader: TileReader, reading: Reading, cache_bytes: int) -> None:
+        if count is not None and count < 1:
+            raise RasterError(f"{count} readers, expected at least 1; leave it out for as many as are needed")
         self._reader = reader
         self._reading = reading
-        own_bytes = cache_bytes if count == 1 else max(_LEAST_CACHE_BYTES, cache_bytes // count)
-        self._processes = [_Process(reading, own_bytes) for _ in range(count)] if count > 1 else []
-        tiling, base, layouts = reading.tiling, reader.grid, reader.layouts
-        self._by_rows = layouts[0].in_strips
-        self._columns = columns_that_fit(layouts, tiling=tiling, base=base, cache_bytes=own_bytes)
+        self._cache_bytes = cache_bytes
+        self._undecided = count is None
+        self._grown = 0
+        self._by_rows = reader.layouts[0].in_strips
+        own_bytes = self._equip(count or 1)
         self.messages = tuple(
             f"{layout.grid.file.name}: a tile needs blocks of {needed // 2**20} MB and {own_bytes // 2**20} MB are "
             "kept between tiles; written anew in smaller blocks, it is read faster"
-            for layout in layouts
-            if (needed := bytes_of_row(layout, 1, tiling=tiling, base=base)) > own_bytes
+            for layout in reader.layouts
+            if (needed := bytes_of_row(layout, 1, tiling=reading.tiling, base=reader.grid)) > own_bytes
         )
+
+    def _equip(self, count: int) -> int:
+        """Have so many readers from now on; the bytes of blocks that each keeps."""
+        own_bytes = self._cache_bytes if count == 1 else max(_LEAST_CACHE_BYTES, self._cache_bytes // count)
+        self._count = count
+        self._processes = [_Process(self._reading, own_bytes) for _ in range(count)] if count > 1 else []
+        self._columns = columns_that_fit(
+            self._reader.layouts, tiling=self._reading.tiling, base=self._reader.grid, cache_bytes=own_bytes
+        )
+        return own_bytes
+
+    @property
+    def undecided(self) -> bool:
+        """Whether their number is still to be chosen."""
+        return self._undecided
+
+    def grow(self, *, read_s: float, rest_s: float, tiles: int) -> None:
+        """Choose how many read from now on; called between two readings.
+
+        Args:
+            read_s: that one reader takes for a tile.
+            rest_s: that everything else takes for a tile.
+            tiles: that are left.
+        """
+        self._undecided = False
+        count = readers_needed(read_s=read_s, rest_s=rest_s, tiles=tiles, cores=usable_cores())
+        if count > 1:
+            self._grown = count
+            self._equip(count)
 
     def __enter__(self) -> Readers:
         return self
@@ -108,9 +138,14 @@ class Readers:
 
     def remarks(self) -> list[str]:
         """What was remarkable of the reading, in words."""
+        found = []
+        if self._grown:
+            found.append(f"reading set the pace of the first tiles; {self._grown} processes read the others")
         died = sum(process.died for process in self._processes)
         times = "once" if died == 1 else f"{died} times"
-        return [f"a reader died and was replaced, {times}; look at the memory of this machine"] if died else []
+        if died:
+            found.append(f"a reader died and was replaced, {times}; look at the memory of this machine")
+        return found
 
     def _stop(self) -> None:
         """End all processes, in the middle of a tile if need be; there will be others."""

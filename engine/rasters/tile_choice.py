@@ -128,7 +128,8 @@ def work_bytes(manifest: Manifest, options: MapOptions, *, batch: int) -> int:
     classes = sum(len(task.classes) for task in manifest.tasks)
     # labels and confidence; logits as they come, and again in percent
     made = pixels * (2 * len(manifest.tasks) + (classes * 5 if options.logits else 0))
-    readers = options.readers * _READER_BYTES if options.readers > 1 else 0
+    count = options.first_readers or 1
+    readers = count * _READER_BYTES if count > 1 else 0
     waiting = _WAITING * pixels * classes * 2 if options.blend_px else 0
     return _COPIES * batch * (read + made) + waiting + options.gdal_cache_bytes + _PUBLISHING_BYTES + readers
 

@@ -63,7 +63,7 @@ class MapOptions:
     area: Path | None = None
     confidence: bool = True
     probabilities: bool = False
-    readers: int = 1
+    readers: int | None = None
     memory_bytes: int | None = None
     keep_going: bool = False
     allow_ungeoreferenced: bool = False
@@ -79,6 +79,11 @@ class MapOptions:
         if self.memory_bytes is None:
             return _GDAL_CACHE_BYTES
         return min(_GDAL_CACHE_BYTES, self.memory_bytes // 8)
+
+    @property
+    def first_readers(self) -> int | None:
+        """Number of readers; None where it may be chosen on the way, which a budget of memory forbids."""
+        return 1 if self.readers is None and self.memory_bytes is not None else self.readers
 
     def halo_of(self, tile_px: int) -> int:
         """Rim of a tile of this side that only gives context."""
@@ -183,7 +188,7 @@ def open_work(
             allow_ungeoreferenced=options.allow_ungeoreferenced,
         )
         with Readers(
-            options.readers,
+            options.first_readers,
             reader=TileReader(reader, reading),
             reading=reading,
             cache_bytes=options.gdal_cache_bytes,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -21,11 +22,11 @@ from hypothesis import strategies as st
 
 from tests.processes import GONE_S, have_ended
 from uperfuse.engine.errors import BackendError, RasterError
-from uperfuse.engine.rasters import MapSummary, Scene, Source, patience, predict_raster, readers
+from uperfuse.engine.rasters import MapOptions, MapSummary, Scene, Source, pace, patience, predict_raster, readers
 from uperfuse.engine.rasters.files import UnreadableError
 from uperfuse.engine.rasters.frames import receive, send
 from uperfuse.engine.rasters.reader import TileInputs
-from uperfuse.engine.rasters.tile_reader import Answer, ReadTile
+from uperfuse.engine.rasters.tile_reader import Answer, ReadTile, TileReader
 from uperfuse.engine.rasters.tiling import Tiling
 
 from .formula import TASK, FormulaEngine, aerial_manifest, make_manifest, make_modality, read_raster, write_raster
@@ -111,6 +112,66 @@ def test_any_number_of_readers_makes_the_map_of_one(
     assert contents(tmp_path / "out") == expected
     assert 1 < len(started) <= count
     assert 0 < summary.seconds["read"] < summary.seconds["mapping"]
+
+
+class SlowDisk:
+    """Reading in this process takes a while; in others it does not, as if there were a disk for each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        read = TileReader.read
+
+        def slowly(reader: TileReader, tile: int) -> Any:
+            self.tiles += 1
+            time.sleep(seconds)
+            return read(reader, tile)
+
+        self.tiles = 0
+        monkeypatch.setattr(TileReader, "read", slowly)
+        monkeypatch.setattr(readers, "usable_cores", lambda: 3)
+
+
+def test_where_reading_sets_the_pace_processes_read_on(
+    ortho: Path, expected, tmp_path: Path, started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SlowDisk(monkeypatch, 0.1)
+    monkeypatch.setattr(pace, "_STARTING_S", 0.1)
+    summary = mapped(ortho, tmp_path / "out", readers=None, batch=4)
+    assert contents(tmp_path / "out") == expected
+    assert len(started) == 3
+    assert disk.tiles == 4 + 8
+    assert "reading set the pace of the first tiles; 3 processes read the others" in summary.messages
+
+
+@pytest.mark.parametrize("batch", [1, 4, 30, 64])
+def test_where_it_would_not_pay_one_reader_reads_on(ortho: Path, expected, tmp_path: Path, started, batch: int) -> None:
+    summary = mapped(ortho, tmp_path / "out", readers=None, batch=batch)
+    assert contents(tmp_path / "out") == expected
+    assert not started
+    assert not any("processes read" in message for message in summary.messages)
+
+
+def test_a_budget_of_memory_forbids_more_readers() -> None:
+    assert MapOptions().first_readers is None
+    assert MapOptions(memory_bytes=2**32).first_readers == 1
+    assert MapOptions(memory_bytes=2**32, readers=3).first_readers == 3
+
+
+@pytest.mark.parametrize(
+    ("read_s", "rest_s", "tiles", "cores", "count"),
+    [
+        (0.010, 0.020, 10**6, 16, 1),  # the network sets the pace
+        (0.060, 0.020, 10**6, 16, 3),
+        (0.061, 0.020, 10**6, 16, 4),
+        (0.500, 0.020, 10**6, 8, 8),
+        (0.500, 0.020, 10**6, 1, 1),
+        (0.060, 0.020, 100, 16, 1),  # four seconds saved, six spent
+        (0.060, 0.020, 151, 16, 3),
+        (0.060, 0.000, 10**6, 16, 1),  # all void: nothing is known of the network
+        (0.020, 0.020, 10**6, 16, 1),
+    ],
+)
+def test_as_many_readers_as_keep_up(read_s: float, rest_s: float, tiles: int, cores: int, count: int) -> None:
+    assert pace.readers_needed(read_s=read_s, rest_s=rest_s, tiles=tiles, cores=cores) == count
 
 
 @pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
@@ -296,7 +357,7 @@ def test_what_else_goes_wrong_in_a_reader_is_told(ortho: Path, tmp_path: Path, m
 
 
 def test_no_reader_is_refused(ortho: Path, tmp_path: Path) -> None:
-    with pytest.raises(RasterError, match="0 readers, expected at least 1; leave it out for one"):
+    with pytest.raises(RasterError, match="0 readers, expected at least 1; leave it out for as many as are needed"):
         mapped(ortho, tmp_path / "out", readers=0)
 
 
