@@ -86,8 +86,8 @@ def _predict(
     readers: Annotated[
         str,
         typer.Option(
-            help="Processes that read the rasters ahead; 1 reads in this process; auto begins so, and starts as many as "
-            "keep up where reading sets the pace."
+            help="Processes that read the rasters ahead; 1 reads in this process; auto begins so, and starts "
+            "as many as keep up where reading sets the pace."
         ),
     ] = _AUTO,
     blend_px: Annotated[
