@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import rasterio
 import torch
 from torch import nn
 
+from tests.plan_cache import cached_plan
 from uperfuse.engine.flairhub import TASKS
 from uperfuse.trainer.checkpoint import save_checkpoint
 from uperfuse.trainer.data import DataSet, Patch, simulate_data_set
@@ -125,9 +127,8 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def plan(checkpoint) -> Path:
-    path = checkpoint.with_suffix(".plan")
-    export_checkpoint(checkpoint, out=path)
-    return path
+    made_from = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    return cached_plan("evaluated", lambda path: export_checkpoint(checkpoint, out=path), made_from=made_from)
 
 
 @pytest.fixture(scope="session")
