@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from uperfuse.engine.flairhub import MODALITIES, TASKS
 from uperfuse.trainer.data import Augmentation, PatchDataset, Sample, quarter
 from uperfuse.trainer.losses import TaskLoss
-from uperfuse.trainer.network import UPerFuse
+from uperfuse.trainer.network import NetworkSpec, UPerFuse
 from uperfuse.trainer.training import Objective, Recipe, TrainConfig, begin, build, fit, published_names, read_config
 
 FOLDER = resources.files("uperfuse.trainer") / "configs"
@@ -86,12 +87,17 @@ def test_the_table_has_every_configuration_and_every_published_experiment() -> N
     assert all(experiment.published != NOT_PUBLISHED for experiment in EXPERIMENTS[: len(rows)])
 
 
+@lru_cache
+def without_weights(spec: NetworkSpec) -> UPerFuse:
+    """A network that has shapes alone."""
+    with torch.device("meta"):
+        return UPerFuse(spec)
+
+
 @pytest.mark.parametrize("name", published_names())
 def test_every_configuration_makes_a_network(name) -> None:
     config = read_config(name)
-    built = build(config)
-    with torch.device("meta"):
-        network = UPerFuse(built.spec)
+    network = without_weights(build(config).spec)
     assert {*network.main_decoders} == {*config.tasks}
 
 
@@ -105,8 +111,7 @@ def test_a_network_is_the_published_one(experiment) -> None:
     (task,) = built.spec.tasks
     assert task.name == ("ALL_LABEL-LPIS" if crops else "AERIAL_LABEL-COSIA")
     assert task.classes == len(TASKS[task.name])
-    with torch.device("meta"):
-        network = UPerFuse(built.spec)
+    network = without_weights(built.spec)
     # what the reference prints: encoders and decoders, auxiliary ones too, without the fusion
     parts = (network.encoders, network.main_decoders, network.aux_decoders)
     millions = sum(weight.numel() for part in parts for weight in part.parameters()) / 1e6
