@@ -29,13 +29,30 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 for _name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
     del os.environ[_name]
 
-# files that take minutes begin first, so that no process of a run is left with one at its end
-_LONGEST = ("test_simulated_cuda.py", "test_real_builder.py", "kernels/test_build.py", "training/test_configs.py")
+# files that take minutes, the longest first: they begin first, so that no process of a run is left with one at its end
+_LONGEST = (
+    "test_simulated_cuda.py",
+    "engine/builder/test_real_builder.py",
+    "training/test_loop.py",
+    "kernels/test_build.py",
+    "export/test_export.py",
+    "training/test_configs.py",
+    "test_maps.py",
+    "export/test_rewrite.py",
+    "export/test_sharing.py",
+    "evaluation/test_command.py",
+    "benchmarks/test_fusion_study.py",
+    "csrc/test_sanitizers.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
-    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONGEST))
+    items.sort(key=lambda item: _place(item.path.as_posix()))
+
+
+def _place(path: str) -> int:
+    return next((place for place, end in enumerate(_LONGEST) if path.endswith(end)), len(_LONGEST))
 
 
 @pytest.fixture(scope="session")
