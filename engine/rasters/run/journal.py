@@ -76,7 +76,6 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        new = not path.exists() or path.stat().st_size == 0
         with self._guarded():
             self._base = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -86,7 +85,8 @@ class Journal:
                 self._base.execute("PRAGMA journal_mode = TRUNCATE")
                 self._base.execute("PRAGMA synchronous = FULL")
                 with self._transaction():
-                    if new:
+                    # asked within: what a process left half made that was killed is undone when this begins
+                    if self._is_empty():
                         self._create()
                 ((version,),) = self._base.execute("PRAGMA user_version").fetchall()
             if version != _FORMAT:
@@ -186,6 +186,9 @@ class Journal:
             if packed is None:
                 raise DamagedJournalError.of(self.path, f"a tile was kept without its part of {name}")
             return _unpacked(packed)
+
+    def _is_empty(self) -> bool:
+        return not self._base.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
 
     def _create(self) -> None:
         for statement in _SCHEMA.strip().split(";\n"):

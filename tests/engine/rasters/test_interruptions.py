@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from uperfuse.engine.errors import RasterError
 from uperfuse.engine.rasters import MapSummary, Scene, Source, mosaic, patience, predict_raster
 from uperfuse.engine.rasters.files import UnreadableError
 from uperfuse.engine.rasters.reader import SceneReader
+from uperfuse.engine.rasters.run.journal import Journal
 
 from .formula import FormulaEngine, aerial_manifest, read_raster, write_raster
 
@@ -240,6 +242,31 @@ def test_a_damaged_journal_is_found_out(ortho: Path, expected: dict[str, bytes],
     assert contents(tmp_path / "out") == expected
 
 
+HALF_MADE = """
+import os, sqlite3, sys
+base = sqlite3.connect(sys.argv[1], isolation_level=None)
+base.execute("PRAGMA locking_mode = EXCLUSIVE")
+base.execute("PRAGMA journal_mode = TRUNCATE")
+base.execute("PRAGMA cache_size = 1")  # so that what is not committed reaches the file
+base.execute("BEGIN EXCLUSIVE")
+base.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+base.execute("INSERT INTO settings VALUES ('a', ?)", ("b" * 100_000,))
+os._exit(9)
+"""
+
+
+def test_a_journal_that_was_half_made_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    assert subprocess.run([sys.executable, "-c", HALF_MADE, str(path)], check=False).returncode == 9
+    assert path.stat().st_size > 0
+    with closing(Journal(path)) as journal:
+        assert journal.settings() == {}
+        assert journal.tiles() == {}
+        journal.begin({"plan": "abc"})
+    with closing(Journal(path)) as journal:
+        assert journal.settings() == {"plan": "abc"}
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_tiles_that_another_process_left_are_those_of_the_same_run_alone(
     ortho: Path, expected: dict[str, bytes], tmp_path: Path, same: bool
@@ -247,7 +274,7 @@ def test_tiles_that_another_process_left_are_those_of_the_same_run_alone(
     """A worker of a cluster may leave tiles of a run that was thrown away meanwhile, or of another plan."""
     other = FormulaEngine(aerial_manifest(), plan_hash="ab" * 32 if same else "cd" * 32, fail_at_call=4)
     with pytest.raises(RuntimeError):
-        predict(ortho, tmp_path / "out", engine=other)
+        predict(ortho, tmp_path / "out", engine=other, readers=1)  # batches are whole then
     (folder,) = (tmp_path / "out").iterdir()
     (folder / "shares").mkdir()
     (folder / "journal.sqlite").rename(folder / "shares" / "left.share")
