@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 import numpy as np
 import openvino as ov
@@ -204,18 +205,23 @@ def _only_reader(node: ov.Node, *, kind: str) -> ov.Node | None:
 def fusion_graph(manifest: Manifest, others: list[str]) -> ov.Model:
     """Sum of the pyramids of `others`, each map resized to the base's (bilinear, half pixel).
 
-    Inputs are the maps of each modality in turn, finest first; outputs are the sums, finest first.
+    Maps of one size are added before they are resized, which gives the same up to rounding: the series of a tile lie on
+    one grid. Inputs are the maps of each modality in turn, finest first; outputs are the sums, finest first.
     """
     base = level_shapes(manifest, manifest.base)
     parameters = []
-    sums: list[ov.Output | None] = [None] * len(base)
+    by_size: list[dict[tuple[int, ...], ov.Output]] = [{} for _ in base]
     for name in others:
-        for level, (shape, target) in enumerate(zip(level_shapes(manifest, name), base, strict=True)):
+        for level, shape in enumerate(level_shapes(manifest, name)):
             parameter = ops.parameter(shape, np.float32, name=f"{name}.level{level}")
             parameters.append(parameter)
-            resized = _resize(parameter.output(0), target)
-            total = sums[level]
-            sums[level] = resized if total is None else ops.add(total, resized).output(0)
+            of_size = by_size[level]
+            alike = of_size.get(shape)
+            of_size[shape] = parameter.output(0) if alike is None else ops.add(alike, parameter).output(0)
+    sums = []
+    for of_size, target in zip(by_size, base, strict=True):
+        first, *rest = (_resize(map_, target) for map_ in of_size.values())
+        sums.append(reduce(lambda total, other: ops.add(total, other).output(0), rest, first))
     return ov.Model([ops.result(total) for total in sums], parameters, "fusion")
 
 
