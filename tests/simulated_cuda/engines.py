@@ -42,7 +42,8 @@ def compiled(requests: tuple[KernelRequest, ...], *, capability: int) -> Path:
     folder = CUBINS / digest.hexdigest()[:16]
     missing = [each for each in requests if KernelFiles.read(folder, each, capability=capability) is None]
     if missing:
-        for files in compile_requests(missing, capabilities=[capability]):
+        # what runs beside this keeps the other cores busy, and each process that compiles takes seconds to begin
+        for files in compile_requests(missing, capabilities=[capability], jobs=1):
             _store(folder, files)
     found = [KernelFiles.read(folder, each, capability=capability) for each in requests]
     control.register([each.record for each in found if each is not None])

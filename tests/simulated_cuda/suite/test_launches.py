@@ -73,7 +73,7 @@ REQUESTS: dict[str, KernelRequest] = {
 @pytest.fixture(scope="session")
 def compiled() -> dict[str, KernelFiles]:
     """Cubins of Orin and their records, by name."""
-    files = compile_requests(REQUESTS.values(), capabilities=[87])
+    files = compile_requests(REQUESTS.values(), capabilities=[87], jobs=1)
     return dict(zip(REQUESTS, files, strict=True))
 
 

@@ -29,7 +29,7 @@ RUNS = {
 
 @pytest.fixture(scope="session")
 def compiled() -> dict[int, KernelFiles]:
-    files = compile_requests([REQUEST], capabilities=CAPABILITIES)
+    files = compile_requests([REQUEST], capabilities=CAPABILITIES, jobs=1)
     return {each.record.capability: each for each in files}
 
 
