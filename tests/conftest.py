@@ -103,7 +103,7 @@ class PlanFactory:
 
         torch.manual_seed(7)
         network = UPerFuse(small_spec(name)).eval()
-        randomise(network)
+        randomise(network, seed=SEEDS.get(name, 11))
         provenance = Provenance(checkpoint="random", checkpoint_sha256="0" * 64, created="2026-01-01", tools={})
         bands = {image.name: {"bands": ["R", "G", "B"]} for image in network.spec.images if image.channels == 3}
         said = ExportConfig.model_validate({"modalities": bands})
@@ -117,6 +117,8 @@ class PlanFactory:
 
 
 TILE_PX = {"aerial": 256, "all": 128, "series": 10}
+SEEDS = {"series": 14}
+"""Of weights; with others the best two of a series' rectified scores are often equal up to rounding."""
 
 
 def small_spec(name: str):
@@ -147,11 +149,11 @@ def small_spec(name: str):
     )
 
 
-def randomise(network) -> None:
+def randomise(network, *, seed: int = 11) -> None:
     """Weights and statistics that make every layer count: no zero initialisation survives."""
     import torch
 
-    generator = torch.Generator().manual_seed(11)
+    generator = torch.Generator().manual_seed(seed)
     for name, value in network.state_dict().items():
         if name.endswith("num_batches_tracked"):
             continue

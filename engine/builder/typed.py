@@ -35,6 +35,7 @@ from pydantic import ValidationError
 from ..errors import BackendError, PlanError
 from ..plan.payloads import Door
 from .islands import MOVES, float_nodes, touched
+from .joined import join_products
 from .onnx_graph import FLOAT, Graph, assemble, attribute, value
 from .part_graph import FloatPart, PartGraph, Precision
 
@@ -78,7 +79,9 @@ class _Writer:
     def __init__(self, part: FloatPart, *, short: _Name) -> None:
         self._part = part
         self._short: _Name = short
-        self._graph = graph = Graph(part.model)
+        # where float16 is asked to sum in float32, products that TensorRT would join are joined before
+        model = join_products(part.model, keep=part.float_nodes) if short == "float16" else part.model
+        self._graph = graph = Graph(model)
         types = graph.types()
         self._float = {name for name, kind in types.items() if kind.element == FLOAT}
         self._computing = {node.name for node in graph.nodes if touched(node, types)}

@@ -16,6 +16,7 @@ import torch
 from tests.golden import recipe
 from uperfuse.engine.builder.onnx_graph import Graph
 from uperfuse.trainer.export.graph import export_graph
+from uperfuse.trainer.export.rewrite import rewritten
 from uperfuse.trainer.export.segments import SegmentModule, _Decoder, _ImageEncoder, _SeriesEncoder
 from uperfuse.trainer.network import ImageSpec, NetworkSpec, UPerFuse
 from uperfuse.trainer.network.reading import read_spec
@@ -77,7 +78,7 @@ def _export(shared: str, wanted: Wanted, path: str) -> str:
     else:
         module, inputs, outputs = _image(spec, tile_px, wanted.what)
     segment = SegmentModule("segment:A", module.eval(), inputs, outputs, series=series)
-    Path(path).write_bytes(export_graph(segment).data)
+    Path(path).write_bytes(export_graph(rewritten(segment)).data)
     return path
 
 
