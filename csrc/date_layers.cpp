@@ -117,8 +117,9 @@ class DateLayers::Worker {
   void run(const std::ptrdiff_t* dates, std::ptrdiff_t count, const std::vector<LayerOutput>& outputs) {
     float* from = here_.data();
     float* to = there_.data();
-    for (std::ptrdiff_t i = 0; i < count; ++i)
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
       read(dates[i], from + i * pixels_ * layers_.padded(layers_.in_channels()));
+    }
     for (std::size_t index = 0; index < layers_.layers_.size(); ++index) {
       const Layer& layer = layers_.layers_[index];
       const std::ptrdiff_t in_floats = pixels_ * layers_.padded(layer.in_channels);
@@ -155,6 +156,7 @@ class DateLayers::Worker {
     }
   }
 
+  // [Y, X, C] to where the output wants it.
   void write(const Layer& layer, const float* from, const LayerOutput& output, std::ptrdiff_t date) const {
     const std::ptrdiff_t columns = layers_.padded(layer.out_channels);
     float* to = output.first + date * output.date_stride;
