@@ -60,19 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=PROGRAMS, help="one program; may be repeated")
     parser.add_argument("--quick", action="store_true", help="tiny settings, of no meaning")
     asked = parser.parse_args(arguments)
-    found: list[Record] = []
+    out = QUICK if asked.quick else RESULTS / machine_file(machine())
+    kept = read(out) if out.exists() and not asked.quick else []
+    measured = 0
     failed = []
     for name in asked.only or PROGRAMS:
         records = run_program(name, quick=asked.quick)
         if records is None:
             failed.append(name)
-        else:
-            found += records
-    out = QUICK if asked.quick else RESULTS / machine_file(machine())
-    if found:
-        before = read(out) if out.exists() and not asked.quick else []
-        write(merge(before, found), out)
-        print(f"\n{len(found)} rows in {out.relative_to(ROOT)}")
+            continue
+        kept = merge(kept, records)
+        measured += len(records)
+        write(kept, out)  # at once: whatever stops the next program, these rows are there
+    if measured:
+        print(f"\n{measured} rows in {out.relative_to(ROOT)}")
     if not asked.quick:
         rewrite_readme()
     if failed:
