@@ -27,18 +27,18 @@ from numpy.typing import NDArray
 from benchmarks.rasters import scene_of
 from uperfuse.engine import Engine
 from uperfuse.engine.rasters import Scene, predict_raster
+from uperfuse.engine.rasters.tiling import default_halo_px
 from uperfuse.engine.simulation import simulate, write_scene
 
 HALOS = (0.0, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4)
 """Rims, in sides of a tile."""
-
-DEFAULT = 1 / 8
 
 REFERENCE = 13 / 32
 """Rim of the map that others are compared with: of a tile of 512 px, 96 px are kept."""
 
 _SHAPE_YX_PX = (1280, 1408)
 _FIRST_SEED = 300
+_TILE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def draw(found: Sequence[Agreement], path: Path) -> None:
             marker="o",
             label=f"{place}, {task}",
         )
-    axes.axvline(DEFAULT, color="grey", linestyle=":", label="default")
+    axes.axvline(default_halo_px(_TILE_PX) / _TILE_PX, color="grey", linestyle=":", label="default")
     axes.set_ylim(0, None)
     axes.set_xticks(HALOS, [str(Fraction(halo)) for halo in HALOS])
     axes.set(

@@ -27,6 +27,7 @@ from uperfuse.engine import Engine, Plan
 from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.graphs import fix_shapes
 from uperfuse.engine.backends.openvino_core import openvino_core
+from uperfuse.engine.backends.segment_graph import segment_graph
 from uperfuse.engine.check import check_tiles_of
 from uperfuse.engine.flairhub import dates_key
 
@@ -50,7 +51,7 @@ def graph_side(
     mask = np.ones_like(each_day[:1])
     with Plan.open(path) as plan:
         segment = plan.manifest.segment(f"encoder:{_SERIES}")
-        model = openvino_core().read_model(io.BytesIO(bytes(plan.member(segment.member))))
+        model = openvino_core().read_model(io.BytesIO(segment_graph(plan, segment.name)))
     fix_shapes(model, segment, dates=mask.shape[1])
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()

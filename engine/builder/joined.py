@@ -19,6 +19,8 @@ from .onnx_graph import Graph, assemble
 
 __all__ = ["join_products"]
 
+_NONE = onnx.TensorProto()
+
 
 @dataclass(frozen=True)
 class _Product:
@@ -71,9 +73,6 @@ def _products_of(graph: Graph, name: str, keep: Collection[str]) -> Iterator[_Pr
         fits = len(weight.dims) == 2 and list(graph.constants.get(bias, _NONE).dims) == [weight.dims[1]]
         if fits and node.output[0] not in graph.outputs and not {node.name, total.name} & set(keep):
             yield _Product(node, total, bias)
-
-
-_NONE = onnx.TensorProto()
 
 
 def _joined(graph: Graph, group: Sequence[_Product]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

@@ -84,7 +84,8 @@ def predict_on_cluster(
     """
     say = report or _nobody
     options = options or MapOptions()
-    options = replace(options, readers=options.readers or 1)  # a worker's tasks are too short to choose by
+    if options.readers is None:  # a worker's tasks are too short to choose by
+        options = replace(options, readers=1)
     with Plan.open(plan, tile_px=tile_px) as opened:
         manifest, plan_hash = opened.manifest, opened.hash
     job = Job(

@@ -32,7 +32,7 @@ def predict_raster(
     area: str | os.PathLike[str] | None = None,
     confidence: bool = True,
     probabilities: bool = False,
-    readers: int | None = None,
+    readers: int | None = 1,
     overwrite: bool = False,
     begin: Begin = "new",
     keep_going: bool = False,
@@ -63,7 +63,8 @@ def predict_raster(
         readers: how many read the rasters, while tiles are mapped: 1 is a thread of this process, more are processes
             with open files of their own, which know settings of GDAL from the environment alone. None begins with a
             thread; where the first tiles show that reading sets the pace, and the run is long enough to gain by it,
-            as many processes read the others as keep up, at most one for each core.
+            as many processes read the others as keep up, at most one for each core: not for rasters that need settings
+            of a `rasterio.Env`.
         overwrite: replace maps that exist.
         begin: what to do where an interrupted run is kept: "new" refuses, "resume" goes on, "restart" throws it away.
         keep_going: leave tiles void that cannot be read, instead of stopping.

@@ -51,6 +51,7 @@ class Readers:
 
     Attributes:
         messages: what the user should know of the reading.
+        undecided: whether their number is still to be chosen, by `grow`.
 
     Raises:
         RasterError: there is none.
@@ -62,7 +63,7 @@ class Readers:
         self._reader = reader
         self._reading = reading
         self._cache_bytes = cache_bytes
-        self._undecided = count is None
+        self.undecided = count is None
         self._grown = 0
         self._by_rows = reader.layouts[0].in_strips
         own_bytes = self._equip(count or 1)
@@ -83,11 +84,6 @@ class Readers:
         )
         return own_bytes
 
-    @property
-    def undecided(self) -> bool:
-        """Whether their number is still to be chosen."""
-        return self._undecided
-
     def grow(self, *, read_s: float, rest_s: float, tiles: int) -> None:
         """Choose how many read from now on; called between two readings.
 
@@ -96,7 +92,7 @@ class Readers:
             rest_s: that everything else takes for a tile.
             tiles: that are left.
         """
-        self._undecided = False
+        self.undecided = False
         count = readers_needed(read_s=read_s, rest_s=rest_s, tiles=tiles, cores=usable_cores())
         if count > 1:
             self._grown = count

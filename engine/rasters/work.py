@@ -63,7 +63,7 @@ class MapOptions:
     area: Path | None = None
     confidence: bool = True
     probabilities: bool = False
-    readers: int | None = None
+    readers: int | None = 1
     memory_bytes: int | None = None
     keep_going: bool = False
     allow_ungeoreferenced: bool = False

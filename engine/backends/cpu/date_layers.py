@@ -17,9 +17,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset14 as ops
-from openvino import passes
 
 from ... import _native
+from .graphs import fold_constants, only_reader
 
 __all__ = ["DateEncoder", "DateLayer", "Level", "SplitSeries", "split_dates"]
 
@@ -136,9 +136,7 @@ def split_dates(encoder: ov.Model) -> SplitSeries | None:
     Returns:
         Both halves; None where the graph does not begin with such layers: its constants are folded then, no more.
     """
-    folding = passes.Manager()
-    folding.register_pass(passes.ConstantFolding())
-    folding.run_passes(encoder)
+    fold_constants(encoder)
     pixels, days, mask = encoder.get_parameters()
     layers: list[DateLayer] = []
     chains: list[list[ov.Node]] = []
@@ -237,11 +235,10 @@ def _layer_behind(source: ov.Output) -> tuple[DateLayer, list[ov.Node]]:
 
 def _residual_of(rectified: ov.Node, source: ov.Output) -> ov.Node | None:
     """The sum of what a layer gives and what it reads, if that is what becomes of it."""
-    readers = [port.get_node() for port in rectified.output(0).get_target_inputs()]
-    if [reader.get_type_name() for reader in readers] != ["Add"]:
+    total = only_reader(rectified, kind="Add")
+    if total is None or source.get_node() not in (total.input_value(place).get_node() for place in (0, 1)):
         return None
-    summands = [readers[0].input_value(place).get_node() for place in (0, 1)]
-    return readers[0] if source.get_node() in summands else None
+    return total
 
 
 def _turned(node: ov.Node) -> ov.Node | None:
@@ -263,9 +260,10 @@ def _require(holds: bool) -> None:
 
 def _reader(node: ov.Node, *, kind: str) -> ov.Node:
     """The only node that reads what another gives."""
-    readers = [port.get_node() for port in node.output(0).get_target_inputs()]
-    _require([reader.get_type_name() for reader in readers] == [kind])
-    return readers[0]
+    reader = only_reader(node, kind=kind)
+    if reader is None:
+        raise _OtherwiseError
+    return reader
 
 
 def _stored(node: ov.Node) -> NDArray[np.float32]:

@@ -21,10 +21,12 @@ __all__ = [
     "constants",
     "decode_graph",
     "fix_shapes",
+    "fold_constants",
     "fusion_graph",
     "has_cubic_attention",
     "joined_graph",
     "level_shapes",
+    "only_reader",
     "shorten_streams",
     "split_stem",
     "sum_dates_apart",
@@ -77,15 +79,20 @@ def constants(model: ov.Model, segment: Segment) -> list[NDArray[np.float32]]:
     return [np.array(source.data) for source in sources]
 
 
+def fold_constants(model: ov.Model) -> None:
+    """Evaluate what depends on constants and fixed shapes alone."""
+    folding = passes.Manager()
+    folding.register_pass(passes.ConstantFolding())
+    folding.run_passes(model)
+
+
 def split_stem(encoder: ov.Model) -> tuple[ov.Model, ov.Model] | None:
     """Cut an image encoder behind its first normalisation, which follows its first convolution.
 
     Returns:
         The layers up to there and the rest, which takes what they give; None where there is no such place.
     """
-    folding = passes.Manager()
-    folding.register_pass(passes.ConstantFolding())
-    folding.run_passes(encoder)
+    fold_constants(encoder)
     ordered = iter(encoder.get_ordered_ops())
     end = next((node for node in ordered if node.get_type_name() == "MVN"), None)
     for kind in ("Multiply", "Add"):  # its scale and its shift
@@ -125,10 +132,10 @@ def bound_long_products(model: ov.Model) -> None:
     for node in model.get_ordered_ops():
         if node.get_type_name() != "MatMul" or _terms(node) < _LONG:
             continue
-        biased = _only_reader(node, kind="Add")
+        biased = only_reader(node, kind="Add")
         if biased is None or all(_made_by(biased, place) != "Constant" for place in (0, 1)):
             continue
-        if _only_reader(biased, kind="Add") is None:
+        if only_reader(biased, kind="Add") is None:
             continue
         (reader,) = biased.output(0).get_target_inputs()
         reader.replace_source_output(ops.clamp(biased, -largest, largest).output(0))
@@ -197,7 +204,8 @@ def _made_by(node: ov.Node, place: int) -> str:
     return str(node.input_value(place).get_node().get_type_name())
 
 
-def _only_reader(node: ov.Node, *, kind: str) -> ov.Node | None:
+def only_reader(node: ov.Node, *, kind: str) -> ov.Node | None:
+    """The node that alone reads what another gives, if it is of a kind; else None."""
     readers = [port.get_node() for port in node.output(0).get_target_inputs()]
     return readers[0] if [reader.get_type_name() for reader in readers] == [kind] else None
 

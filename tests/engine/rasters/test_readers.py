@@ -151,8 +151,8 @@ def test_where_it_would_not_pay_one_reader_reads_on(ortho: Path, expected, tmp_p
 
 
 def test_a_budget_of_memory_forbids_more_readers() -> None:
-    assert MapOptions().first_readers is None
-    assert MapOptions(memory_bytes=2**32).first_readers == 1
+    assert MapOptions(readers=None).first_readers is None
+    assert MapOptions(readers=None, memory_bytes=2**32).first_readers == 1
     assert MapOptions(memory_bytes=2**32, readers=3).first_readers == 3
 
 
