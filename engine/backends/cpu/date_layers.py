@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from openvino import opset14 as ops
 
 from ... import _native
-from .graphs import fold_constants, only_reader
+from .nodes import fold_constants, only_reader
 
 __all__ = ["DateEncoder", "DateLayer", "Level", "SplitSeries", "split_dates"]
 

@@ -9,30 +9,22 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset14 as ops
-from openvino import passes
 
 from ...errors import PlanError
 from ...plan.manifest import Manifest
 from ...plan.network import Segment
 from ..doors import shape_of
+from .nodes import fold_constants
 
 __all__ = [
-    "bound_long_products",
     "constants",
     "decode_graph",
     "fix_shapes",
-    "fold_constants",
     "fusion_graph",
-    "has_cubic_attention",
     "joined_graph",
     "level_shapes",
-    "only_reader",
-    "shorten_streams",
     "split_stem",
-    "sum_dates_apart",
 ]
-
-_LONG = 1024
 
 
 def level_shapes(manifest: Manifest, modality: str) -> list[tuple[int, ...]]:
@@ -79,13 +71,6 @@ def constants(model: ov.Model, segment: Segment) -> list[NDArray[np.float32]]:
     return [np.array(source.data) for source in sources]
 
 
-def fold_constants(model: ov.Model) -> None:
-    """Evaluate what depends on constants and fixed shapes alone."""
-    folding = passes.Manager()
-    folding.register_pass(passes.ConstantFolding())
-    folding.run_passes(model)
-
-
 def split_stem(encoder: ov.Model) -> tuple[ov.Model, ov.Model] | None:
     """Cut an image encoder behind its first normalisation, which follows its first convolution.
 
@@ -109,105 +94,6 @@ def split_stem(encoder: ov.Model) -> tuple[ov.Model, ov.Model] | None:
         return stem, ov.Model(encoder.get_results(), [bridge], "rest")
     except RuntimeError:  # something behind the cut reads what lies before it
         return None
-
-
-def has_cubic_attention(model: ov.Model) -> bool:
-    """Whether somewhere as many heads attend as there are tokens: OpenVINO's fused attention is wrong there.
-
-    Seen in 2026.4 in float32, by 0.2 to 1 % per block: Swin-B has 16 heads and windows of 4 x 4 on SPOT's tiles.
-    """
-    softmax = (node for node in model.get_ops() if node.get_type_name() == "Softmax")
-    shapes = (list(node.get_output_partial_shape(0)) for node in softmax)
-    return any(len(shape) > 2 and shape[-3] == shape[-2] == shape[-1] for shape in shapes)
-
-
-def bound_long_products(model: ov.Model) -> None:
-    """Hold long products that go into a residual sum between the bounds of float32, which changes no finite number.
-
-    A product without any function behind it is MLAS's in OpenVINO, one with a function is oneDNN's. In float32 the
-    latter was 1.1 to 1.4 times as fast for the second products of Swin-B's perceptrons (1024 terms and more), and no
-    slower for shorter ones (OpenVINO 2026.4, AMD EPYC Zen 4).
-    """
-    largest = float(np.finfo(np.float32).max)
-    for node in model.get_ordered_ops():
-        if node.get_type_name() != "MatMul" or _terms(node) < _LONG:
-            continue
-        biased = only_reader(node, kind="Add")
-        if biased is None or all(_made_by(biased, place) != "Constant" for place in (0, 1)):
-            continue
-        if only_reader(biased, kind="Add") is None:
-            continue
-        (reader,) = biased.output(0).get_target_inputs()
-        reader.replace_source_output(ops.clamp(biased, -largest, largest).output(0))
-
-
-def sum_dates_apart(model: ov.Model) -> None:
-    """Sum over dates before the channels of a head, where a graph sums over both at once.
-
-    OpenVINO 2026.4 sums over two axes with others between and behind them one number at a time: of U-TAE's statistics,
-    [1, 100, 64, 16, 8] over its third and last axis, 1.8 ms on two cores instead of 0.1 (AMD EPYC, Zen 4). The axes
-    behind the dates are one between the two sums, for it would put neighbouring sums together again.
-    """
-    for node in model.get_ordered_ops():
-        if node.get_type_name() != "ReduceSum" or _made_by(node, 1) != "Constant":
-            continue
-        shape = list(node.get_input_shape(0))
-        dates, last = len(shape) - 3, len(shape) - 1
-        if sorted(int(axis) % len(shape) for axis in node.input_value(1).get_node().data.reshape(-1)) != [dates, last]:
-            continue
-        rows = ops.reshape(node.input_value(0), np.array([*shape[: dates + 1], shape[-2] * shape[-1]]), False)
-        summed = ops.reshape(
-            ops.reduce_sum(rows, np.array([dates]), True), np.array([*shape[:dates], 1, *shape[-2:]]), False
-        )
-        total = ops.reduce_sum(summed, np.array([last]), True)
-        same = ops.reshape(total, np.array(node.get_output_shape(0)), False)
-        for reader in node.output(0).get_target_inputs():
-            reader.replace_source_output(same.output(0))
-
-
-def shorten_streams(model: ov.Model) -> None:
-    """Put a product that changes nothing behind each residual sum that leaves the graph as a map, for bf16.
-
-    OpenVINO keeps float32 from an output back to the last products before it. Of an encoder whose maps are its residual
-    streams that is every sum of them, with conversions around each: 4 % of Swin-T's time at 512 px. A convolution of
-    one tap by one on each channel ends it, and costs a copy.
-    """
-    changed = False
-    for result in model.get_results():
-        turned = result.input_value(0).get_node()
-        source = turned
-        while source.get_type_name() in ("Transpose", "Reshape", "Gather"):
-            source = source.input_value(0).get_node()
-        if turned.get_type_name() != "Transpose" or source.get_type_name() != "Add":
-            continue
-        ones = ops.constant(np.ones((turned.get_output_shape(0)[1], 1, 1, 1, 1), np.float32))
-        same = ops.group_convolution(turned, ones, [1, 1], [0, 0], [0, 0], [1, 1])
-        names = result.output(0).get_names()
-        result.input(0).replace_source_output(same.output(0))
-        turned.output(0).set_names(set())
-        same.output(0).set_names(names)
-        changed = True
-    if changed:
-        model.validate_nodes_and_infer_types()
-
-
-def _terms(product: ov.Node) -> int:
-    """Number of terms of a product with a stored matrix; 0 for any other."""
-    if _made_by(product, 1) != "Constant":
-        return 0
-    shape = product.input_value(1).get_shape()
-    return int(shape[-1 if product.get_attributes()["transpose_b"] else 0]) if len(shape) == 2 else 0
-
-
-def _made_by(node: ov.Node, place: int) -> str:
-    """Kind of the node that makes an input."""
-    return str(node.input_value(place).get_node().get_type_name())
-
-
-def only_reader(node: ov.Node, *, kind: str) -> ov.Node | None:
-    """The node that alone reads what another gives, if it is of a kind; else None."""
-    readers = [port.get_node() for port in node.output(0).get_target_inputs()]
-    return readers[0] if [reader.get_type_name() for reader in readers] == [kind] else None
 
 
 def fusion_graph(manifest: Manifest, others: list[str]) -> ov.Model:

@@ -49,7 +49,6 @@ from .graphs import (
     joined_graph,
     level_shapes,
     split_stem,
-    sum_dates_apart,
 )
 from .precision import choose_precision
 
@@ -172,7 +171,6 @@ class CpuSegments:
                 fixed = fix_shapes(self._series_models[modality].clone(), self._segment(modality), dates=dates)
                 split = split_dates(fixed)
                 model = fixed if split is None else split.rest
-                sum_dates_apart(model)
                 compiled = self._compile(model, key=f"{modality}:{dates}", precision="float32")
                 layers = None if split is None else DateEncoder(split, threads=self.threads)
                 self._series[key] = compiled, layers

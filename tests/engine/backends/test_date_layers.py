@@ -10,7 +10,7 @@ from uperfuse.engine import Engine, Plan
 from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.compiling import compile_graph
 from uperfuse.engine.backends.cpu.date_layers import DateEncoder, split_dates
-from uperfuse.engine.backends.cpu.graphs import fix_shapes, sum_dates_apart
+from uperfuse.engine.backends.cpu.graphs import fix_shapes
 from uperfuse.engine.backends.openvino_core import openvino_core
 from uperfuse.engine.check import check_tiles_of
 
@@ -42,7 +42,6 @@ def test_both_halves_give_what_the_whole_gives(plans, name, gone):
     assert len(split.layers) == 11
     assert [level.layer for level in split.levels] == [1, 4, 7, 10]
     assert [level.by_pixel for level in split.levels] == [False, False, False, True]
-    sum_dates_apart(split.rest)
     rest = compile_graph(split.rest, key="rest", precision="float32", threads=1)
     layers = DateEncoder(split, threads=2)
     levels = layers.empty(pixels[0])
@@ -130,25 +129,3 @@ def test_series_that_follow_each_other_do_not_meet(plans):
         again = engine.predict(short, logits=True).logits
     for task, logits in alone.items():
         np.testing.assert_array_equal(again[task], logits)
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_sums_over_dates_and_channels_are_taken_apart(keep):
-    def model():
-        x = ov.opset14.parameter([1, 9, 7, 4, 3], np.float32)
-        return ov.Model([ov.opset14.result(ov.opset14.reduce_sum(x, np.array([2, -1]), keep))], [x])
-
-    pixels = np.random.default_rng(0).normal(size=(1, 9, 7, 4, 3)).astype(np.float32)
-    apart = model()
-    sum_dates_apart(apart)
-    assert kinds(apart).count("ReduceSum") == 2
-    (got,) = compile_graph(apart, key="x", precision="float32", threads=1)(pixels).values()
-    np.testing.assert_allclose(got, pixels.sum((2, 4), keepdims=keep), atol=1e-5)
-
-
-@pytest.mark.parametrize("axes", [[2], [4], [1, 2], [2, 3], [1, 2, 4]], ids=str)
-def test_other_sums_are_left_alone(axes):
-    x = ov.opset14.parameter([1, 9, 7, 4, 3], np.float32)
-    model = ov.Model([ov.opset14.result(ov.opset14.reduce_sum(x, np.array(axes), True))], [x])
-    sum_dates_apart(model)
-    assert kinds(model).count("ReduceSum") == 1

@@ -12,7 +12,7 @@ import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
-from uperfuse.engine.backends.cpu.graphs import has_cubic_attention
+from uperfuse.engine.backends.cpu.compiling import has_cubic_attention
 from uperfuse.engine.backends.openvino_core import openvino_core
 
 from .values import DataType
