@@ -24,11 +24,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmarks.rasters import scene_of
+from benchmarks.rasters import scene_of, simulated_scene
 from uperfuse.engine import Engine
 from uperfuse.engine.rasters import Scene, predict_raster
 from uperfuse.engine.rasters.tiling import default_halo_px
-from uperfuse.engine.simulation import simulate, write_scene
 
 HALOS = (0.0, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4)
 """Rims, in sides of a tile."""
@@ -141,13 +140,6 @@ def draw(found: Sequence[Agreement], path: Path) -> None:
     figure.savefig(path)
 
 
-def _simulated(engine: Engine, seed: int, folder: Path) -> Scene:
-    """A simulated place with the sensors that the plan takes."""
-    written = Scene.from_yaml(write_scene(simulate(seed, shape_yx_px=_SHAPE_YX_PX), folder))
-    known = {modality.name for modality in engine.manifest.modalities}
-    return Scene(inputs={name: source for name, source in written.inputs.items() if name in known})
-
-
 def main() -> None:
     """Map, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,7 +155,8 @@ def main() -> None:
         words = engine.describe().splitlines()[0]
         for seed in range(_FIRST_SEED, _FIRST_SEED + asked.scenes):
             with tempfile.TemporaryDirectory() as folder:
-                found += study(engine, [_simulated(engine, seed, Path(folder))], f"simulated {seed}")
+                scene = simulated_scene(Path(folder), engine.manifest, seed=seed, shape_yx_px=_SHAPE_YX_PX)
+                found += study(engine, [scene], f"simulated {seed}")
     if asked.images:
         with Engine.load(asked.plan, device="cpu", tile_px=asked.image_tile_px) as engine:
             place = f"{len(asked.images)} images by tiles of {engine.manifest.base_px} px"

@@ -3,7 +3,8 @@
     python -m benchmarks.raster [--side 1024] [--rounds 3] [--quick] [--json FILE]
 
 Both sides read a GeoTIFF and write one. Against the tool as shipped our user has a plan for tiles of several sides and
-lets `uperfuse predict` choose; at equal overlap both sides have the same tiles. Time grows with the number of tiles.
+lets `uperfuse predict` choose; at equal overlap both sides have the same tiles. Both are measured in 8 bits, too, in a
+plan for tiles of that side. Time grows with the number of tiles.
 Unless `--side 10000` is asked for, smaller rasters are mapped (for large tiles one that four of them fill), and times
 are multiplied by tiles of 10,000 px over tiles of the small one; the record says by how much. Networks are compared on
 a tile before anything is timed, and maps must be complete.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.eight_bits import eight_bit_engine
 from benchmarks.networks import SWIN_BASE, TASK, TINY, plan_of, random_network, spec_of
 from benchmarks.product_rate import most_of
 from benchmarks.published import inputs_of
@@ -118,20 +121,33 @@ def measure(
         with Plan.open(plan) as opened:
             choice = choose_tile(opened, scene_of(_empty(Path(folder) / "empty.tif", given)), MapOptions())
         print(choice.why)
-        with Engine.load(plan, device="cpu", tile_px=choice.tile_px) as large:
+        with ExitStack() as stack:
+            large = stack.enter_context(Engine.load(plan, device="cpu", tile_px=choice.tile_px))
+            four = given if side_px == FULL_PX else _four(folder, large)
             ours = {
                 "raster-equal": _Ours(own, given, Path(folder) / "own"),
-                "raster-shipped": _Ours(
-                    large, given if side_px == FULL_PX else _four(folder, large), Path(folder) / "large"
-                ),
+                "raster-shipped": _Ours(large, four, Path(folder) / "large"),
             }
+            short: dict[str, _Ours] = {}
+            for key in peers:
+                tile_px = ours[key].engine.manifest.base_px
+                calibrated = aerial_raster(Path(folder) / f"calibrated-{key}.tif", side_px=2 * tile_px)
+                alone = stack.enter_context(plan_of(network, tile_px=tile_px))
+                engine = stack.enter_context(eight_bit_engine(alone, scene=scene_of(calibrated), quick=quick))
+                if engine is not None:
+                    short[key] = _Ours(engine, ours[key].raster, Path(folder) / f"{key}-short")
             sides: dict[str, Callable[[], object]] = {}
             for key, squares in peers.items():
-                sides[f"UPerFuse for {key}"] = ours[key].map
+                sides[_name(key)] = ours[key].map
+                if key in short:
+                    sides[_name(key, short=True)] = short[key].map
                 sides[key] = zonal(network, given, Path(folder) / f"{key}.tif", squares)
             seconds = interleaved(sides, rounds=rounds, warm_up=0)
             for key in peers:
                 found = complete_labels(ours[key].labels, ours[key].side_px)
+                if key in short:
+                    equal = np.mean(complete_labels(short[key].labels, short[key].side_px) == found)
+                    print(f"{key}: {equal:.2%} of labels in 8 bits are those in {own.precision}")
                 theirs = complete_labels(Path(folder) / f"{key}.tif", side_px)
                 if theirs.shape == found.shape:
                     print(f"{key}: {np.mean(theirs == found):.2%} of labels are ours; tiles see different surroundings")
@@ -140,6 +156,11 @@ def measure(
                 _record(key, squares, ours[key], seconds, peer=f"{name}, {squares}", side_px=side_px, quick=quick)
                 for key, squares in peers.items()
             ]
+
+
+def _name(key: str, *, short: bool = False) -> str:
+    """Of our side of a row."""
+    return f"UPerFuse for {key}{', in 8 bits' if short else ''}"
 
 
 @dataclass(frozen=True)
@@ -221,16 +242,23 @@ def _record(
 ) -> Record:
     small, full = ours.tiles(ours.side_px), ours.tiles(FULL_PX)
     few, many = squares.count(side_px), squares.count(FULL_PX)
-    own = f"UPerFuse for {key}"
-    of_full = {
-        own: scaled(seconds[own], small=small, full=full),
-        key: scaled(seconds[key], small=few, full=many),
-    }
+    own, short = _name(key), _name(key, short=True)
+    of_full = {each: scaled(seconds[each], small=small, full=full) for each in (own, short) if each in seconds}
+    of_full[key] = scaled(seconds[key], small=few, full=many)
     factors = f"ours of {ours.side_px} px {full}/{small}, the peer's of {side_px} px {many}/{few}"
     note = "" if side_px == FULL_PX else f"times multiplied by tiles: {factors}"
     gflop = work_gflop(ours.engine.manifest, (FULL_PX, FULL_PX), options=MapOptions())
     most = most_of(of_full[key], gflop=gflop, precision=ours.engine.precision)
-    return record(key, ratios(of_full, of=key, over=own), ours=ours.words, peer=peer, note=note, most=most, quick=quick)
+    return record(
+        key,
+        ratios(of_full, of=key, over=own),
+        ours=ours.words,
+        peer=peer,
+        note=note,
+        most=most,
+        eight_bits=ratios(of_full, of=key, over=short) if short in seconds else None,
+        quick=quick,
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Aerial rasters on disk for benchmarks: simulated countryside, repeated until it is large enough."""
+"""Rasters on disk for benchmarks: simulated countryside, its aerial image repeated until it is large enough."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import rasterio
 from rasterio.windows import Window
 
 from uperfuse.engine.flairhub import MODALITIES
+from uperfuse.engine.plan.manifest import Manifest
 from uperfuse.engine.rasters import Scene
-from uperfuse.engine.simulation import simulate
+from uperfuse.engine.simulation import simulate, write_scene
 
-__all__ = ["FULL_PX", "aerial_raster", "scene_of"]
+__all__ = ["FULL_PX", "aerial_raster", "scene_of", "simulated_scene"]
 
 FULL_PX = 10_000
 """Side of the raster that design promises speak of."""
@@ -61,3 +62,19 @@ def aerial_raster(path: Path, *, side_px: int, bands: Sequence[str] = _FACTS.usu
 def scene_of(path: Path) -> Scene:
     """A scene of one aerial raster."""
     return Scene.model_validate({"inputs": {"AERIAL_RGBI": {"path": str(path)}}})
+
+
+def simulated_scene(
+    folder: Path, manifest: Manifest, *, seed: int = _SEED, shape_yx_px: tuple[int, int] = (_SEEN_PX, _SEEN_PX)
+) -> Scene:
+    """Write simulated countryside with the sensors that a plan takes.
+
+    Args:
+        folder: of the files.
+        manifest: of the plan.
+        seed: another one is another place.
+        shape_yx_px: rows and columns of the aerial image.
+    """
+    written = Scene.from_yaml(write_scene(simulate(seed, shape_yx_px=shape_yx_px), folder))
+    known = {modality.name for modality in manifest.modalities}
+    return Scene(inputs={name: source for name, source in written.inputs.items() if name in known})

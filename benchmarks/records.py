@@ -52,6 +52,7 @@ class Record(_Frozen):
         note: how the value came about, where it is not the ratio of two times as they were.
         most: what our side would reach if it did nothing but its products at this processor's rate; None where that was
             not asked. See `product_rate`.
+        eight_bits: what the plan's 8-bit form reached; None where that was not measured.
         machine: processor and system.
         date: of the measurement, YYYY-MM-DD.
         quick: made with tiny settings to prove that the program runs; tells nothing.
@@ -65,6 +66,7 @@ class Record(_Frozen):
     peer: str
     note: str
     most: float | None = None
+    eight_bits: Spread | None = None
     machine: str
     date: str
     quick: bool
@@ -78,6 +80,7 @@ def record(
     peer: str = "",
     note: str = "",
     most: float | None = None,
+    eight_bits: Sequence[float] | None = None,
     quick: bool,
 ) -> Record:
     """The record of a row, as of now and here.
@@ -89,6 +92,7 @@ def record(
         peer: the other side.
         note: what else must be known.
         most: what this processor's products allow.
+        eight_bits: as `values`, of the plan's 8-bit form.
         quick: made with tiny settings.
     """
     row = row_of(key)
@@ -101,6 +105,7 @@ def record(
         peer=peer,
         note=note,
         most=most,
+        eight_bits=Spread.of(eight_bits) if eight_bits else None,
         machine=machine(),
         date=datetime.now(timezone.utc).date().isoformat(),
         quick=quick,
@@ -121,12 +126,17 @@ def hand_over(records: Iterable[Record], path: Path | None) -> None:
     found = list(records)
     for each in found:
         row, spread = row_of(each.row), each.reached
-        said = f"{spread.median:.3g} {row.unit} ({spread.low:.3g} to {spread.high:.3g}, {spread.rounds} rounds)"
+        said = _said(spread, row.unit)
+        short = f"; in 8 bits {_said(each.eight_bits, row.unit)}" if each.eight_bits else ""
         most = f"; {each.most:.3g} {row.unit} if products alone took time" if each.most is not None else ""
         quick = "; quick, tells nothing" if each.quick else ""
-        print(f"{each.row}: {said}, wanted {each.target}{most}{quick}")
+        print(f"{each.row}: {said}, wanted {each.target}{most}{short}{quick}")
     if path is not None:
         write(found, path)
+
+
+def _said(spread: Spread, unit: str) -> str:
+    return f"{spread.median:.3g} {unit} ({spread.low:.3g} to {spread.high:.3g}, {spread.rounds} rounds)"
 
 
 def write(records: Sequence[Record], path: Path) -> None:

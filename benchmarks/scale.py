@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.marks import between
+from benchmarks.rasters import simulated_scene
 from benchmarks.timing import interleaved
 from uperfuse.engine import Engine
 from uperfuse.engine.benchmark import machine
@@ -36,7 +37,6 @@ from uperfuse.engine.cluster.window import Window
 from uperfuse.engine.cores import usable_cores
 from uperfuse.engine.rasters import MapOptions, MapSummary, Scene, predict_raster
 from uperfuse.engine.rasters.work import open_work
-from uperfuse.engine.simulation import simulate, write_scene
 from uperfuse.engine.stopwatch import Stopwatch
 
 BEGIN = "<!-- scale: written by `python -m benchmarks.scale`, from here -->"
@@ -292,10 +292,8 @@ def main() -> None:
         with_section(asked.out.read_text(encoding="utf-8"), [])  # marks that are missing are noticed before the work
     found = scheduling(counts)
     with tempfile.TemporaryDirectory() as folder, Engine.load(asked.plan, device="cpu") as engine:
-        place = simulate(_SEED, shape_yx_px=(asked.side, asked.side))
-        written = Scene.from_yaml(write_scene(place, Path(folder) / "scene"))
-        known = {modality.name for modality in engine.manifest.modalities}
-        scene = Scene(inputs={name: source for name, source in written.inputs.items() if name in known})
+        shape_yx_px = (asked.side, asked.side)
+        scene = simulated_scene(Path(folder) / "scene", engine.manifest, seed=_SEED, shape_yx_px=shape_yx_px)
         seconds = throughput(asked.plan, scene, processes, rounds=asked.rounds)
         summary = _alone(engine, scene, Path(folder))
         read_s = reading(engine, scene, Path(folder) / "unread")

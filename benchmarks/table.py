@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.eight_bits import LIMIT
 from benchmarks.marks import between
-from benchmarks.records import Record, read
+from benchmarks.records import Record, Spread, read
 from benchmarks.rows import ELSEWHERE, ROWS, Row
 
 __all__ = ["BEGIN", "END", "README", "RESULTS", "newest", "rewrite_readme", "section", "with_section"]
@@ -53,12 +54,15 @@ def section(records: Sequence[Record]) -> str:
 
 
 def _reached(row: Row, found: Record) -> str:
-    spread = found.reached
-    value = f"{_number(spread.median)} {row.unit}"
+    most = "" if found.most is None else f"; at most {_number(found.most)} {row.unit} here"
+    short = "" if found.eight_bits is None else f"; in 8 bits {_value(row, found.eight_bits)}"
+    return f"{_value(row, found.reached)}{most}{short}"
+
+
+def _value(row: Row, spread: Spread) -> str:
     quartiles = f" ({_number(spread.low)} to {_number(spread.high)})" if spread.rounds > 1 else ""
     missed = "" if row.reached(spread.median) else ", **missed**"
-    most = "" if found.most is None else f"; at most {_number(found.most)} {row.unit} here"
-    return f"{value}{quartiles}{missed}{most}"
+    return f"{_number(spread.median)} {row.unit}{quartiles}{missed}"
 
 
 def _number(value: float) -> str:
@@ -81,9 +85,14 @@ def _below(records: Sequence[Record]) -> list[str]:
         if any(each.most is not None for each in records)
         else ""
     )
+    short = (
+        f" 8-bit forms are as `uperfuse build --device cpu` makes them, which may lose {LIMIT:g} points of mean IoU."
+        if any(each.eight_bits is not None for each in records)
+        else ""
+    )
     return [
-        f"On {'; '.join(machines)}, {when}. Ratios are of rounds in which both sides take turns in one process.{most} "
-        "`make bench` measures your machine and writes this table."
+        f"On {'; '.join(machines)}, {when}. Ratios are of rounds in which both sides take turns in one process."
+        f"{most}{short} `make bench` measures your machine and writes this table."
     ]
 
 

@@ -3,13 +3,11 @@
     python -m benchmarks.tile [--rounds 9] [--px 512] [--quick] [--json FILE]
 
 The weights are random: they decide neither time nor memory. Labels of every side are compared before anything is timed.
-A peer that is not installed is passed over with a word. The plan's 8-bit form is made as `uperfuse build` makes it, but
-without a limit on what it may lose: maps of random weights have no accuracy.
+A peer that is not installed is passed over with a word.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.eight_bits import eight_bit_engine
 from benchmarks.networks import SWIN_BASE, TINY, plan_of, random_network
 from benchmarks.product_rate import most_of
 from benchmarks.rasters import aerial_raster, scene_of
@@ -29,9 +28,7 @@ from benchmarks.records import Record, hand_over, options, record
 from benchmarks.timing import interleaved, ratios, report
 from uperfuse.engine import Engine
 from uperfuse.engine.backends.openvino_core import openvino_core
-from uperfuse.engine.builder.processor import build_for_processor
 from uperfuse.engine.cores import usable_cores
-from uperfuse.engine.errors import BackendError
 from uperfuse.engine.flairhub import MODALITIES
 from uperfuse.trainer.export.graph import export_graph
 from uperfuse.trainer.export.segments import SegmentModule
@@ -40,7 +37,6 @@ from uperfuse.trainer.network import BackboneSpec, NetworkSpec, UPerFuse
 _TASK = "AERIAL_LABEL-COSIA"
 _REFERENCE = "PyTorch float32"
 _EQUAL = {"float32": 0.9999, "bf16": 0.98, "int8": 0.7}
-_ANY_LOSS = 100.0
 
 Labels = NDArray[np.uint8]
 Side = Callable[[], Labels]
@@ -108,18 +104,6 @@ def engine_side(engine: Engine, pixels: NDArray[np.uint8]) -> Labels:
     return labels
 
 
-def eight_bit_form(plan: Path, folder: Path, *, px: int) -> Path | None:
-    """The plan with its 8-bit form; None where this processor's 8-bit products are wrong."""
-    out = folder / "8-bit.plan"
-    raster = aerial_raster(folder / "aerial.tif", side_px=2 * px)
-    try:
-        build_for_processor(plan, out=out, scene=scene_of(raster), max_miou_drop=_ANY_LOSS, say=print)
-    except BackendError as error:
-        print(f"8 bits are passed over: {error}")
-        return None
-    return out
-
-
 def peers(network: UPerFuse, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, Side]]:
     """What a user would pick instead, by name and precision."""
     whole = _Map(network).eval()
@@ -140,7 +124,7 @@ def peers(network: UPerFuse, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, S
 
 def records(seconds: dict[str, list[float]], *, precision: str, gflop: float, what: str, quick: bool) -> list[Record]:
     """The rows that are about a tile, from the times of all sides and our own's operations."""
-    ours = f"UPerFuse {precision}"
+    ours, short = f"UPerFuse {precision}", "UPerFuse int8"
     rows = {
         "tile-float32": _REFERENCE,
         "tile-bf16": "PyTorch bf16",
@@ -153,23 +137,14 @@ def records(seconds: dict[str, list[float]], *, precision: str, gflop: float, wh
             ours=f"{ours}, {what}",
             peer=peer,
             most=most_of(seconds[peer], gflop=gflop, precision=precision),
+            eight_bits=ratios(seconds, of=peer, over=short) if short in seconds else None,
             quick=quick,
         )
         for key, peer in rows.items()
     ]
-    short = "UPerFuse int8"
     if short in seconds:
-        times = [f"{statistics.median(ratios(seconds, of=peer, over=short)):.2f} x {peer}" for peer in rows.values()]
-        found.append(
-            record(
-                "tile-int8",
-                ratios(seconds, of=ours, over=short),
-                ours=f"{short}, {what}",
-                peer=ours,
-                note=f"8 bits are {', '.join(times)}",
-                quick=quick,
-            )
-        )
+        gain = ratios(seconds, of=ours, over=short)
+        found.append(record("tile-int8", gain, ours=f"{short}, {what}", peer=ours, quick=quick))
     return found
 
 
@@ -182,11 +157,11 @@ def measure(*, encoder: str | BackboneSpec, px: int, rounds: int, quick: bool) -
     with ExitStack() as stack:
         plan = stack.enter_context(plan_of(network, tile_px=px))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scene = scene_of(aerial_raster(folder / "aerial.tif", side_px=2 * px))
         engine = stack.enter_context(Engine.load(plan, device="cpu"))
         engines = [engine, stack.enter_context(Engine.load(plan, device="cpu", precision="float32"))]
-        shorter = eight_bit_form(plan, folder, px=px)
-        if shorter is not None:
-            engines.append(stack.enter_context(Engine.load(shorter, device="cpu", precision="int8")))
+        short = stack.enter_context(eight_bit_engine(plan, scene=scene, quick=quick))
+        engines += [] if short is None else [short]
         for each in engines:
             sides[f"UPerFuse {each.precision}"] = partial(engine_side, each, pixels)
         print(engine.describe())

@@ -22,7 +22,7 @@ from .host_memory import most_resident_bytes
 from .plan.manifest import Manifest
 from .power import power_meter
 
-__all__ = ["Latency", "Measured", "TaskAgreement", "machine", "measure", "tiles_for"]
+__all__ = ["Latency", "Measured", "TaskAgreement", "family_of", "machine", "measure", "tiles_for"]
 
 _SEED = 5_150
 _DATES = 13
@@ -220,7 +220,18 @@ def _latency(work: Callable[[], object], rounds: int) -> Latency:
 
 def machine() -> str:
     """The processor, how many cores of it may be used, and what runs on it."""
-    name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
+    name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip() + family_of()
     return (
         f"{name}, {usable_cores()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     )
+
+
+def family_of(told: Path = Path("/proc/cpuinfo")) -> str:
+    """Family and model of an x86 processor, where the system tells: a virtual one's name may say neither."""
+    try:
+        lines = told.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    facts = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    numbers = [facts.get("cpu family"), facts.get("model")]
+    return f" (family {numbers[0]}, model {numbers[1]})" if all(numbers) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
@@ -14,11 +15,13 @@ from pydantic import ValidationError
 
 from benchmarks import product_rate, records, run, table
 from benchmarks.accuracy import loss_points
+from benchmarks.eight_bits import LIMIT
 from benchmarks.load import load_once
 from benchmarks.records import Record, Spread, hand_over, read, record, write
 from benchmarks.rows import ELSEWHERE, ROWS, Row, row_of
 from benchmarks.run import PROGRAMS, machine_file, merge
 from benchmarks.timing import ratios
+from uperfuse.engine.cli import app
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +177,25 @@ def test_what_products_allow_stands_beside_what_was_reached(capsys) -> None:
     assert "At most" not in table.section([found("load", 0.5)])
     hand_over([bounded], None)
     assert "; 4.25 x if products alone took time" in capsys.readouterr().out
+
+
+def test_what_8_bits_reach_stands_beside_it(capsys) -> None:
+    both = record(
+        "tile-bf16", [2.0], ours="UPerFuse", peer="PyTorch bf16", most=2.3, eight_bits=[2.5, 2.7, 2.9], quick=False
+    )
+    text = table.section([both])
+    assert "| 2.00 x, **missed**; at most 2.30 x here; in 8 bits 2.70 x (2.60 to 2.80) |" in text
+    assert "8-bit forms are as `uperfuse build --device cpu` makes them, which may lose 0.5 points of mean IoU." in text
+    assert "8-bit forms" not in table.section([found("load", 0.5)])
+    missed = record("tile-bf16", [2.0], ours="UPerFuse", peer="PyTorch bf16", eight_bits=[2.5], quick=False)
+    assert "| 2.00 x, **missed**; in 8 bits 2.50 x, **missed** |" in table.section([missed])
+    hand_over([both], None)
+    assert "; in 8 bits 2.7 x (2.6 to 2.8, 3 rounds)" in capsys.readouterr().out
+
+
+def test_what_8_bits_may_lose_is_what_the_command_allows() -> None:
+    command = next(each.callback for each in app.registered_commands if each.name == "build")
+    assert inspect.signature(command).parameters["max_miou_drop"].default == LIMIT
 
 
 def test_what_products_allow_follows_from_their_rate(monkeypatch) -> None:

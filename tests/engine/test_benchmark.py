@@ -143,3 +143,13 @@ def test_the_doctor_reads_a_jetson(tmp_path, monkeypatch):
     words = {finding.what: finding.found for finding in examine()}
     assert words["JetPack"] == "6.2+b77, Jetson Linux 36.4.3"
     assert words["TensorRT's libraries"] == "build for sm_87"
+
+
+def test_a_machine_is_told_with_the_family_of_its_processor(tmp_path):
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor : 0\ncpu family : 26\nmodel : 2\nmodel name : AMD EPYC\n\ncpu family : 9\nmodel : 9\n")
+    assert benchmark.family_of(told) == " (family 26, model 2)"
+    told.write_text("processor : 0\nCPU implementer : 0x41\n")
+    assert benchmark.family_of(told) == ""
+    assert benchmark.family_of(tmp_path / "none") == ""
+    assert benchmark.family_of() in benchmark.machine()

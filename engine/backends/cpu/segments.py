@@ -39,7 +39,7 @@ from ..doors import check_doors
 from ..openvino_core import openvino_core
 from ..segment_graph import segment_graph
 from .compiling import compile_graph, first_line
-from .date_layers import DateEncoder, split_dates
+from .date_layers import DateEncoder, SplitSeries, split_dates
 from .graph_cache import open_cache, trim_cache
 from .graphs import (
     constants,
@@ -91,6 +91,7 @@ class CpuSegments:
         self._open = True
         self._series_lock = threading.Lock()
         self._series: dict[tuple[str, int], tuple[ov.CompiledModel, DateEncoder | None]] = {}
+        self._date_encoders: dict[str, DateEncoder] = {}
         self._series_models = {
             modality.name: fix_shapes(self._read(f"encoder:{modality.name}"), self._segment(modality.name), dates=1)
             for modality in plan.manifest.modalities
@@ -134,6 +135,7 @@ class CpuSegments:
         self._idle = queue.SimpleQueue()
         self._compiled = {}
         self._series = {}
+        self._date_encoders = {}
         self._series_models = {}
 
     @property
@@ -172,9 +174,14 @@ class CpuSegments:
                 split = split_dates(fixed)
                 model = fixed if split is None else split.rest
                 compiled = self._compile(model, key=f"{modality}:{dates}", precision="float32")
-                layers = None if split is None else DateEncoder(split, threads=self.threads)
-                self._series[key] = compiled, layers
+                self._series[key] = compiled, None if split is None else self._date_encoder(modality, split)
             return self._series[key]
+
+    def _date_encoder(self, modality: str, split: SplitSeries) -> DateEncoder:
+        """Layers of a series that see each date by itself: their weights are there once for all numbers of dates."""
+        if modality not in self._date_encoders:
+            self._date_encoders[modality] = DateEncoder(split, threads=self.threads)
+        return self._date_encoders[modality]
 
     def _check_open(self) -> None:
         if not self._open:

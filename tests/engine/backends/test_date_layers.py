@@ -11,6 +11,7 @@ from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.compiling import compile_graph
 from uperfuse.engine.backends.cpu.date_layers import DateEncoder, split_dates
 from uperfuse.engine.backends.cpu.graphs import fix_shapes
+from uperfuse.engine.backends.cpu.segments import CpuSegments
 from uperfuse.engine.backends.openvino_core import openvino_core
 from uperfuse.engine.check import check_tiles_of
 
@@ -58,6 +59,16 @@ def test_only_the_rest_is_left_to_openvino(plans):
     whole = encoder_of(plans, "SENTINEL2_TS", dates=8)
     convolutions = kinds(whole).count("Convolution")
     assert kinds(split_dates(whole).rest).count("Convolution") == convolutions - 11
+
+
+def test_weights_are_there_once_for_all_numbers_of_dates(plans):
+    with Plan.open(plans("series")[0]) as plan:
+        segments = CpuSegments(plan, precision="float32", threads=1)
+        (first, one), (second, other) = (segments.series_encoder("SENTINEL2_TS", dates) for dates in (8, 16))
+        assert one is other
+        assert first is not second
+        assert one is not segments.series_encoder("SENTINEL1-ASC_TS", 8)[1]
+        segments.close()
 
 
 def edited(model, kind, edit, *, index=0):
