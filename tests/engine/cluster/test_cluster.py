@@ -277,6 +277,13 @@ def test_no_number_of_processes_is_refused(where: str) -> None:
         pass
 
 
+def test_a_cluster_takes_no_0_readers_for_one(two, plan, scene, tmp_path) -> None:
+    with pytest.raises(RasterError, match="0 readers, expected at least 1"):
+        mapped(two, plan, scene, tmp_path / "out", options=MapOptions(readers=0))
+    assert not list(tmp_path.rglob("*.tif"))
+
+
+
 def test_no_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setattr(connect, "_PATIENCE_S", 1)
     address = f"tcp://127.0.0.1:{port}"
