@@ -3,12 +3,15 @@
     python -m benchmarks.accuracy [PLAN] [--places 12] [--quick] [--json FILE]
 
 Places come from seeds that the small plan was not trained on; each gives two tiles, with all sensors that the plan
-takes. Pixels of all tiles are counted together. How near float32 is to PyTorch is no row: every export refuses to write
+takes. Pixels of all tiles are counted together. Beside the row stands what the plan's 8-bit form scores, which has a
+limit of its own. How near float32 is to PyTorch is no row: every export refuses to write
 a plan that misses it.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.eight_bits import eight_bit_engine
 from benchmarks.load import SMALL_PLAN
+from benchmarks.rasters import simulated_scene
 from benchmarks.records import Record, hand_over, options, record
 from uperfuse.engine import Engine
 from uperfuse.engine.demo.agreement import compare
@@ -69,15 +74,22 @@ def loss_points(exact: Mapping[str, float], fast: Mapping[str, float]) -> float:
 
 
 def measure(plan: Path, *, count: int, quick: bool) -> list[Record]:
-    """Map the same places in both precisions."""
+    """Map the same places in all precisions."""
     places = [simulate(_FIRST_SEED + place, shape_yx_px=(_TILE_PX, 2 * _TILE_PX)) for place in range(count)]
     with (
+        tempfile.TemporaryDirectory() as folder,
         Engine.load(plan, device="cpu") as engine,
         Engine.load(plan, device="cpu", precision="float32") as exact,
+        eight_bit_engine(
+            Path(shutil.copy(plan, Path(folder) / "8-bit.plan")),
+            scene=simulated_scene(Path(folder), exact.manifest),
+            quick=quick,
+        ) as short,
     ):
-        scores = {each: mean_iou_percent(each, predict(each, places), places) for each in (exact, engine)}
+        engines = [exact, engine, *([] if short is None else [short])]
+        scores = {each: mean_iou_percent(each, predict(each, places), places) for each in engines}
         said = [
-            f"{task}: {scores[exact][task]:.2f} % in float32, {scores[engine][task]:.2f} % in {engine.precision}"
+            f"{task}: " + ", ".join(f"{scores[each][task]:.2f} % in {each.precision}" for each in engines)
             for task in scores[exact]
         ]
         print("\n".join(said))
