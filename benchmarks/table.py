@@ -75,7 +75,7 @@ def _peer(found: Record) -> str:
 
 def _below(records: Sequence[Record]) -> list[str]:
     if not records:
-        return ["No machine has been measured yet: `make bench` does it, in about a quarter of an hour."]
+        return ["No machine has been measured yet: `make bench` does it, in about three quarters of an hour."]
     machines = list(dict.fromkeys(each.machine for each in records))
     dates = sorted({each.date for each in records})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"

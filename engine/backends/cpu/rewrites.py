@@ -134,7 +134,7 @@ def gather_rows(model: ov.Model) -> None:
         if shape is None or not shape.is_static or len(shape) != 3 or shape[0] != 1:
             continue
         places, axis = known(node.input_value(1), model), known(node.input_value(2), model)
-        if places is None or axis is None or places.ndim != 1 or places.min() < 0 or int(axis) != 1:
+        if places is None or axis is None or places.ndim != 1 or min(places, default=-1) < 0 or int(axis) != 1:
             continue
         _, count, channels = shape.to_shape()
         rows = ops.reshape(node.input_value(0), np.array([count, channels]), False)
