@@ -37,6 +37,7 @@ from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu.compiling import HINTS
 from uperfuse.engine.backends.cpu.segments import CpuSegments
 from uperfuse.engine.backends.openvino_core import openvino_core
+from uperfuse.engine.benchmark import family_of
 from uperfuse.engine.cores import usable_cores
 from uperfuse.engine.plan.network import Provenance
 from uperfuse.engine.plan.plan import Plan
@@ -273,7 +274,7 @@ HEAD = """| network, tile, precision | PyTorch's graph, ms | segments, ms | time
 
 def machine(threads: int, *, clock: str) -> str:
     """What was measured on, in a line."""
-    name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip()
+    name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME").strip() + family_of()
     tools = ", ".join(f"{tool} {version(tool)}" for tool in ("openvino", "torch", "timm", "onnx"))
     day = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     cores = usable_cores()

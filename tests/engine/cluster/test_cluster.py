@@ -283,7 +283,6 @@ def test_a_cluster_takes_no_0_readers_for_one(two, plan, scene, tmp_path) -> Non
     assert not list(tmp_path.rglob("*.tif"))
 
 
-
 def test_no_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setattr(connect, "_PATIENCE_S", 1)
     address = f"tcp://127.0.0.1:{port}"
