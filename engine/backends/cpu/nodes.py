@@ -49,7 +49,7 @@ def known(output: ov.Output, model: ov.Model) -> NDArray[Any] | None:
     """
     node = output.get_node()
     if kind_of(node) != "Constant":
-        if _waits(node, seen=set()):
+        if _waits(node):
             return None
         alone = ov.Model([ops.result(output)], model.get_parameters(), "known").clone()
         fold_constants(alone)
@@ -57,14 +57,17 @@ def known(output: ov.Output, model: ov.Model) -> NDArray[Any] | None:
     return np.array(node.data) if kind_of(node) == "Constant" else None
 
 
-def _waits(node: ov.Node, *, seen: set[str]) -> bool:
+def _waits(last: ov.Node) -> bool:
     """Whether a node depends on what the graph is given, and not on the shape of it alone."""
-    name, kind = node.get_name(), kind_of(node)
-    if name in seen:
-        return False
-    seen.add(name)
-    if kind == "Parameter":
-        return True
-    if kind == "ShapeOf" and node.get_input_partial_shape(0).is_static:
-        return False
-    return any(_waits(node.input_value(place).get_node(), seen=seen) for place in range(node.get_input_size()))
+    seen: set[str] = set()
+    left = [last]
+    while left:
+        node = left.pop()
+        kind = kind_of(node)
+        if kind == "Parameter":
+            return True
+        shape_alone = kind == "ShapeOf" and node.get_input_partial_shape(0).is_static
+        if node.get_name() not in seen and not shape_alone:
+            left += [node.input_value(place).get_node() for place in range(node.get_input_size())]
+        seen.add(node.get_name())
+    return False

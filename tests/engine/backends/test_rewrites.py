@@ -237,6 +237,16 @@ def test_a_mask_that_is_not_known_yet_is_added():
     np.testing.assert_allclose(ran(model, TOKENS, REGIONS), attended(), atol=1e-5)
 
 
+def test_scores_of_one_head_lie_deep_in_a_graph_and_are_no_mask():
+    given = ops.parameter([W, 1, N, N], np.float32)
+    deep = given
+    for _ in range(2000):
+        deep = ops.negative(deep)
+    model = ov.Model([ops.result(ops.softmax(ops.add(deep, deep), 3))], [given])
+    select_scores(model)
+    assert kinds(model).count("Add") == 1
+
+
 def normalised(shape, axes):
     given = ops.parameter(list(shape), np.float32)
     return ov.Model([ops.result(ops.mvn(given, np.array(axes), True, 1e-5, "inside_sqrt"))], [given])
