@@ -232,6 +232,7 @@ def family_of(told: Path = Path("/proc/cpuinfo")) -> str:
         lines = told.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
+    # of several processors the first one's
     facts = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
     numbers = [facts.get("cpu family"), facts.get("model")]
     return f" (family {numbers[0]}, model {numbers[1]})" if all(numbers) else ""

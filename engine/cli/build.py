@@ -91,7 +91,8 @@ def _build(
     console = Console()
     missing = [name for name in ("onnx",) if find_spec(name) is None]
     if missing:
-        raise BackendError(f"build needs {missing[0]}, which is not installed; pip install 'uperfuse[tensorrt]'")
+        extra = "build" if device == "cpu" else "tensorrt"
+        raise BackendError(f"build needs {missing[0]}, which is not installed; pip install 'uperfuse[{extra}]'")
     kind = _PRECISIONS.get(precision)
     if kind is None:
         raise BackendError(f"precision is {precision!r}, expected fp32, fp16, bf16, int8 or fp8; choose one of them")

@@ -14,7 +14,7 @@ from ...errors import PlanError
 from ...plan.manifest import Manifest
 from ...plan.network import Segment
 from ..doors import shape_of
-from .nodes import fold_constants
+from .nodes import fold_constants, only_reader
 
 __all__ = [
     "constants",
@@ -81,8 +81,7 @@ def split_stem(encoder: ov.Model) -> tuple[ov.Model, ov.Model] | None:
     ordered = iter(encoder.get_ordered_ops())
     end = next((node for node in ordered if node.get_type_name() == "MVN"), None)
     for kind in ("Multiply", "Add"):  # its scale and its shift
-        readers = [] if end is None else [port.get_node() for port in end.output(0).get_target_inputs()]
-        end = readers[0] if [node.get_type_name() for node in readers] == [kind] else None
+        end = None if end is None else only_reader(end, kind=kind)
     if end is None:
         return None
     readers = end.output(0).get_target_inputs()

@@ -52,7 +52,6 @@ def make_faster(model: ov.Model, *, precision: str) -> None:
     else:
         keep_left_factors_short(model)
         shorten_streams(model)
-    model.validate_nodes_and_infer_types()
 
 
 def transpose_in_products(model: ov.Model) -> None:
@@ -222,9 +221,7 @@ def sum_dates_apart(model: ov.Model) -> None:
             ops.reduce_sum(rows, np.array([dates]), True), np.array([*shape[:dates], 1, *shape[-2:]]), False
         )
         total = ops.reduce_sum(summed, np.array([last]), True)
-        same = ops.reshape(total, np.array(node.get_output_shape(0)), False)
-        for reader in node.output(0).get_target_inputs():
-            reader.replace_source_output(same.output(0))
+        read_instead(node, ops.reshape(total, np.array(node.get_output_shape(0)), False))
 
 
 def shorten_streams(model: ov.Model) -> None:
@@ -234,11 +231,10 @@ def shorten_streams(model: ov.Model) -> None:
     streams that is every sum of them, with conversions around each: 4 % of Swin-T's time at 512 px. A convolution of
     one tap by one on each channel ends it, and costs a copy.
     """
-    changed = False
     for result in model.get_results():
         turned = result.input_value(0).get_node()
         source = turned
-        while kind_of(source) in ("Transpose", "Reshape", "Gather"):
+        while kind_of(source) in ("Transpose", "Reshape", "Gather", "GatherND"):
             source = source.input_value(0).get_node()
         if kind_of(turned) != "Transpose" or kind_of(source) != "Add":
             continue
@@ -248,9 +244,7 @@ def shorten_streams(model: ov.Model) -> None:
         result.input(0).replace_source_output(same.output(0))
         turned.output(0).set_names(set())
         same.output(0).set_names(names)
-        changed = True
-    if changed:
-        model.validate_nodes_and_infer_types()
+    model.validate_nodes_and_infer_types()
 
 
 def _terms(product: ov.Node) -> int:

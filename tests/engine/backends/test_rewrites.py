@@ -14,6 +14,7 @@ from uperfuse.engine.backends.cpu.rewrites import (
     convolve_apart,
     gather_rows,
     keep_left_factors_short,
+    make_faster,
     normalise_rows,
     select_scores,
     shorten_streams,
@@ -103,6 +104,17 @@ def test_a_stream_that_leaves_a_graph_ends_in_a_product_that_changes_nothing():
         compile_graph(each, key="x", precision="float32", threads=1)(tokens)[0] for each in (model, stream())
     )
     assert np.array_equal(got, expected)
+
+
+def test_a_stream_that_leaves_its_windows_last_is_shortened_too():
+    """Rows are gathered otherwise by then."""
+    tokens = ops.parameter([1, 30, 16], np.float32)
+    rows = ops.gather(ops.add(tokens, ops.relu(tokens)), np.arange(30)[::-1].copy(), np.array(1))
+    map_ = ops.transpose(ops.reshape(rows, np.array([1, 6, 5, 16]), False), np.array([0, 3, 1, 2]))
+    model = ov.Model([ops.result(map_)], [tokens])
+    make_faster(model, precision="bf16")
+    assert "GatherND" in kinds(model)
+    assert kinds(model).count("GroupConvolution") == 1
 
 
 def test_a_stream_behind_a_projection_is_left_alone():

@@ -122,3 +122,10 @@ def test_without_triton_the_three_ways_are_named(plans, tmp_path, monkeypatch):
     assert isinstance(done.exception, BackendError)
     assert "triton is not installed" in str(done.exception)
     assert not (tmp_path / "out.plan").exists()
+
+
+@pytest.mark.parametrize(("device", "extra"), [("cpu", "build"), ("cuda", "tensorrt")])
+def test_what_is_not_installed_is_named_with_what_brings_it(monkeypatch, tmp_path, device, extra):
+    monkeypatch.setattr("uperfuse.engine.cli.build.find_spec", lambda _: None)
+    done = run(tmp_path / "any.plan", "--device", device)
+    assert f"build needs onnx, which is not installed; pip install 'uperfuse[{extra}]'" in str(done.exception)
