@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -19,6 +20,7 @@
 #include "dlpack.h"
 #include "levels.h"
 #include "prepare.h"
+#include "window_attention.h"
 
 namespace py = pybind11;
 
@@ -276,13 +278,19 @@ std::int64_t prepare_arrays(const py::object& tile_object, const py::object& out
   return prepare(from, voids, channels.data(), channels.size(), to, loops, thread_total);
 }
 
-// An array of float32 whose elements lie one after the other.
+// An array whose elements lie one after the other.
+template <class T>
+const T* dense(const py::array& array, const std::string& name, const std::string& dtype,
+               const std::vector<py::ssize_t>& lengths, const std::string& expected) {
+  require_dtype<T>(array, name, dtype);
+  require_shape(array, name, lengths, expected);
+  if (array.flags() & py::array::c_style) return static_cast<const T*>(array.data());
+  throw py::value_error(name + " is not C-contiguous; pass numpy.ascontiguousarray of it");
+}
+
 const float* dense_floats(const py::array& array, const std::string& name, const std::vector<py::ssize_t>& lengths,
                           const std::string& expected) {
-  require_dtype<float>(array, name, "float32");
-  require_shape(array, name, lengths, expected);
-  if (array.flags() & py::array::c_style) return static_cast<const float*>(array.data());
-  throw py::value_error(name + " is not C-contiguous; pass numpy.ascontiguousarray of it");
+  return dense<float>(array, name, "float32", lengths, expected);
 }
 
 std::unique_ptr<DateLayers> make_date_layers(const std::optional<std::string>& level) {
@@ -357,6 +365,86 @@ void bind_date_layers(py::module_& module) {
       .def("append", &append_layer, py::kw_only(), arg("weight"), arg("bias"), arg("scale"), arg("shift"),
            arg("groups"), arg("epsilon"), arg("residual") = false)
       .def("run", &run_layers, arg("pixels"), py::kw_only(), arg("mask"), arg("out"), arg("threads") = 1);
+}
+
+// Attention in the windows of one image, for Python.
+class WindowAttention {
+ public:
+  WindowAttention(py::ssize_t tokens, const py::object& padding_object, const py::object& bias_object,
+                  const py::object& places_object, const py::object& regions_object, int threads, Cores cores)
+      : threads_(thread_count(threads)), cores_(std::move(cores)) {
+    if (!attends_in_windows())
+      throw std::runtime_error(
+          "this processor does not multiply bf16 in AVX-512, or has AMX; see attends_in_windows()");
+    const py::array bias = array_of(bias_object, "bias");
+    const py::array padding = array_of(padding_object, "padding");
+    const py::array places = array_of(places_object, "places");
+    const py::array regions = array_of(regions_object, "regions");
+    const auto* place = dense<std::int32_t>(places, "places", "int32", {-1, -1}, "[windows, N]");
+    const py::ssize_t N = places.shape(1);
+    if (N > kMaxWindowTokens) {
+      throw py::value_error("places has shape " + shape_text(places) + "; expected windows of at most 256 tokens");
+    }
+    const auto* biases = dense<float>(bias, "bias", "float32", {-1, N, padded_window(N)}, "[heads, N, padded N]");
+    const py::ssize_t channels = bias.shape(0) * kHeadChannels;
+    const float* paddings = dense_floats(padding, "padding", {2, channels}, "[2, 32 per head]");
+    const auto* region = dense<std::int32_t>(regions, "regions", "int32", {places.shape(0), N}, "[windows, N]");
+    windows_ = {tokens,
+                bias.shape(0),
+                places.shape(0),
+                N,
+                std::vector<std::uint16_t>(static_cast<std::size_t>(padding.size())),
+                {biases, biases + bias.size()},
+                {place, place + places.size()},
+                {region, region + regions.size()}};
+    std::transform(paddings, paddings + padding.size(), windows_.padding.begin(), rounded_to_bf16);
+    for (const std::int32_t at : windows_.places) {
+      if (at >= 0 && at <= tokens) continue;
+      throw py::value_error("places holds " + std::to_string(at) + "; expected 0 to " + std::to_string(tokens - 1) +
+                            ", or " + std::to_string(tokens) + " for none");
+    }
+  }
+
+  void run(const py::object& queries, const py::object& keys, const py::object& values, const py::object& out_object) {
+    py::array out = array_of(out_object, "out");
+    rows(out, "out");
+    const AttentionRows all{rows(array_of(queries, "queries"), "queries"), rows(array_of(keys, "keys"), "keys"),
+                            rows(array_of(values, "values"), "values"),
+                            static_cast<std::uint16_t*>(out.mutable_data())};
+    const py::gil_scoped_release release;
+    attend_in_windows(windows_, all, threads_, cores_);
+  }
+
+ private:
+  // NumPy has no bf16; what holds its bits has another type of two bytes.
+  static const std::uint16_t* bf16_bits(const py::array& array, const std::string& name,
+                                        const std::vector<py::ssize_t>& lengths, const std::string& expected) {
+    if (array.itemsize() != 2) {
+      throw py::type_error(name + " has dtype " + py::str(array.dtype()).cast<std::string>() + "; expected bf16");
+    }
+    require_shape(array, name, lengths, expected);
+    if (array.flags() & py::array::c_style) return static_cast<const std::uint16_t*>(array.data());
+    throw py::value_error(name + " is not C-contiguous; pass numpy.ascontiguousarray of it");
+  }
+
+  const std::uint16_t* rows(const py::array& array, const std::string& name) const {
+    return bf16_bits(array, name, {1, windows_.tokens, windows_.heads * kHeadChannels}, "[1, T, C]");
+  }
+
+  Windows windows_;
+  std::size_t threads_;
+  Cores cores_;
+};
+
+void bind_window_attention(py::module_& module) {
+  using py::arg;
+  module.def("attends_in_windows", &attends_in_windows);
+  py::class_<WindowAttention>(module, "WindowAttention")
+      .def(py::init<py::ssize_t, const py::object&, const py::object&, const py::object&, const py::object&, int,
+                    Cores>(),
+           py::kw_only(), arg("tokens"), arg("padding"), arg("bias"), arg("places"), arg("regions"), arg("threads") = 1,
+           arg("cores") = Cores{})
+      .def("run", &WindowAttention::run, arg("queries"), arg("keys"), arg("values"), arg("out"));
 }
 
 // `CudaError` of Python: a RuntimeError with the driver's code and the name of the call.
@@ -470,6 +558,7 @@ PYBIND11_MODULE(_native, module) {
              arg("mean"), arg("std"), arg("void") = py::none(), arg("threads") = 1, arg("level") = py::none());
   module.def("levels", &uperfuse::level_names);
   uperfuse::bind_date_layers(module);
+  uperfuse::bind_window_attention(module);
   uperfuse::bind_cuda(module);
   uperfuse::bind_dlpack(module);
 }

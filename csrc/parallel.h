@@ -8,15 +8,18 @@
 #include <thread>
 #include <vector>
 
+#include "cores.h"
+
 namespace uperfuse {
 
 // Threads worth starting: never more than there are pieces of work.
 inline std::size_t workers_for(std::size_t items, std::size_t threads) { return items < threads ? items : threads; }
 
 // Calls body(item, worker) once for every item in 0 .. items - 1, from `workers` threads of which the caller is one.
-// An exception in any of them, or in starting one, is rethrown here after all have ended.
+// An exception in any of them, or in starting one, is rethrown here after all have ended. The others run on `cores`,
+// where those are given, but not on the caller's.
 template <class Body>
-void parallel_for(std::size_t items, std::size_t workers, const Body& body) {
+void parallel_for(std::size_t items, std::size_t workers, const Body& body, const Cores& cores = {}) {
   std::atomic<std::size_t> next{0};
   std::exception_ptr failure;
   std::mutex failing;
@@ -35,7 +38,11 @@ void parallel_for(std::size_t items, std::size_t workers, const Body& body) {
   std::vector<std::thread> others;
   try {
     others.reserve(workers);
-    for (std::size_t worker = 1; worker < workers; ++worker) others.emplace_back(work, worker);
+    const Cores beside = workers > 1 ? cores_beside(cores) : Cores{};
+    for (std::size_t worker = 1; worker < workers; ++worker) {
+      others.emplace_back(work, worker);
+      keep_on(others.back(), beside);
+    }
   } catch (...) {
     fail();
   }

@@ -138,6 +138,57 @@ class DateLayers:
             ValueError: a wrong shape or layer; there are no layers.
         """
 
+class WindowAttention:
+    """Attention within windows of one image's tokens, as in Swin, in bf16.
+
+    What a token gets is `softmax(query @ keys + bias) @ values` over its window. NumPy has no bf16: arrays of it hold
+    its bits as any type of two bytes.
+
+    Args:
+        tokens: T, of the image.
+        padding: float32 [2, C], key and value of every place without a token; C is 32 per head.
+        bias: float32 [heads, N, N padded to a multiple of 16], times log2(e); below -1e29 where padded.
+        places: int32 [windows, N], the window's tokens; T where there is none. N is at most 256.
+        regions: int32 [windows, N]; tokens of one region meet, others do not.
+        threads: at least 1.
+        cores: on which they run, but for the caller; those of the caller if there are none.
+
+    Raises:
+        RuntimeError: not `attends_in_windows()`.
+        TypeError: a wrong type or dtype.
+        ValueError: a wrong shape or place.
+
+    Source: Liu et al., "Swin Transformer", ICCV 2021.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: int,
+        padding: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        places: NDArray[np.int32],
+        regions: NDArray[np.int32],
+        threads: int = 1,
+        cores: Sequence[int] = (),
+    ) -> None: ...
+    def run(self, queries: NDArray[Any], keys: NDArray[Any], values: NDArray[Any], out: NDArray[Any]) -> None:
+        """Fill `out` with what every token gets.
+
+        Args:
+            queries: bf16 [1, T, C], already scaled, C-contiguous, as are the others.
+            keys: [1, T, C].
+            values: [1, T, C].
+            out: [1, T, C]; tokens that lie in no window keep what they hold.
+
+        Raises:
+            TypeError: not of two bytes.
+            ValueError: a wrong shape or stride.
+        """
+
+def attends_in_windows() -> bool:
+    """Whether `WindowAttention` runs here: the processor has bf16 in AVX-512 and no AMX, which it would not use."""
+
 def levels() -> tuple[str, ...]:
     """Name the instruction sets this processor runs, fastest first: "avx512", "avx2", "baseline"."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["usable_cores"]
+__all__ = ["core_numbers", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -12,3 +12,8 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def core_numbers() -> tuple[int, ...]:
+    """Their numbers; none where the system does not tell."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()

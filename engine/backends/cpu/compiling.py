@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import openvino as ov
@@ -9,6 +10,7 @@ import openvino as ov
 from ...errors import BackendError
 from ..openvino_core import openvino_core
 from .rewrites import make_faster
+from .window_attention import WindowAttention
 
 __all__ = ["HINTS", "compile_graph", "first_line", "has_cubic_attention"]
 
@@ -38,13 +40,21 @@ def compile_graph(
     }
     if cache:
         settings["CACHE_DIR"] = str(cache)
-    make_faster(model, precision=precision)
+    make_faster(model, precision=precision, threads=threads)
     if has_cubic_attention(model):
         settings["SNIPPETS_MODE"] = "DISABLE"
     try:
-        return openvino_core().compile_model(model, "CPU", settings)
+        return _core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise BackendError(f"{key} cannot be compiled by OpenVINO: {first_line(error)}") from error
+
+
+@cache
+def _core() -> ov.Core:
+    """OpenVINO's `Core`, which knows the operation of our own in graphs that it has kept."""
+    core = openvino_core()
+    core.add_extension(WindowAttention)
+    return core
 
 
 def has_cubic_attention(model: ov.Model) -> bool:

@@ -21,7 +21,7 @@ from ...plan.plan import Plan
 
 __all__ = ["MAX_CACHE_BYTES", "REVISION", "open_cache", "trim_cache"]
 
-REVISION = 4
+REVISION = 5
 """To be raised when graphs are changed or compiled in another way: OpenVINO does not look at all of its settings."""
 
 MAX_CACHE_BYTES = 8 << 30

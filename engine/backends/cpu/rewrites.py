@@ -10,10 +10,10 @@ from functools import reduce
 
 import numpy as np
 import openvino as ov
-from numpy.typing import NDArray
 from openvino import opset14 as ops
 
 from .nodes import kind_of, known, made_by, only_reader, read_instead
+from .window_attention import attend_in_windows, tokens_apart
 
 __all__ = [
     "bound_long_products",
@@ -30,17 +30,19 @@ __all__ = [
 
 _LONG = 1024
 _LARGE = 64 * 64
-_MASKED = -100.0
 _NEVER = np.float32(-1e9)
 
 
-def make_faster(model: ov.Model, *, precision: str) -> None:
+def make_faster(model: ov.Model, *, precision: str, threads: int) -> None:
     """Change a graph of fixed shapes in every way that helps.
 
     Args:
         model: what is changed.
         precision: "float32" or "bf16", in which what is not quantised is multiplied.
+        threads: of the processor.
     """
+    if precision == "bf16":
+        attend_in_windows(model, threads=threads)
     transpose_in_products(model)
     select_scores(model)
     normalise_rows(model)
@@ -85,23 +87,11 @@ def select_scores(model: ov.Model) -> None:
         if kind_of(node) != "Add" or only_reader(node, kind="Softmax") is None:
             continue
         for place in (0, 1):
-            apart = _apart(node.input_value(place), model)
+            apart = tokens_apart(node.input_value(place), model)
             if apart is not None:
                 scores = node.input_value(1 - place)
                 read_instead(node, ops.select(ops.constant(apart), ops.constant(_NEVER.reshape(1, 1, 1, 1)), scores))
                 break
-
-
-def _apart(output: ov.Output, model: ov.Model) -> NDArray[np.bool_] | None:
-    """Which pairs of tokens [windows, 1, N, N] must not meet, if an output is the mask of that; else None."""
-    shape = output.get_partial_shape()
-    if not shape.is_static or len(shape) != 4 or shape[1] != 1 or shape[2] != shape[3]:
-        return None
-    mask = known(output, model)
-    if mask is None:
-        return None
-    apart: NDArray[np.bool_] = mask <= _MASKED
-    return apart if apart.any() and np.all(apart | (mask == 0)) else None
 
 
 def normalise_rows(model: ov.Model) -> None:
