@@ -93,6 +93,24 @@ def date_layers_all(native, level):
                 layers.run(pixels, mask=guarded(mask.astype(np.float32)), out=out, threads=3)
 
 
+def window_attention_all(native):
+    for tokens_of_window, heads, windows, empty in product((1, 16, 17, 49, 144, 256), (1, 5), (1, 3), (0, 7)):
+        places = generator.permutation(windows * tokens_of_window).astype(np.int32)
+        tokens = max(len(places) - empty, 1)
+        places = guarded(np.minimum(places, tokens).reshape(windows, tokens_of_window))
+        padded = -(-tokens_of_window // 16) * 16
+        attention = native.WindowAttention(
+            tokens=tokens,
+            padding=guarded(np.ones((2, heads * 32), np.float32)),
+            bias=guarded(np.zeros((heads, tokens_of_window, padded), np.float32)),
+            places=places,
+            regions=guarded(generator.integers(0, 2, places.shape).astype(np.int32)),
+            threads=3,
+        )
+        rows = [guarded(np.full((1, tokens, heads * 32), 0x3F80, np.uint16)) for _ in range(4)]
+        attention.run(*rows)
+
+
 def main(extension):
     spec = importlib.util.spec_from_file_location("_native", extension)
     native = importlib.util.module_from_spec(spec)
@@ -101,6 +119,8 @@ def main(extension):
         classify_all(native, level)
         prepare_all(native, level)
         date_layers_all(native, level)
+    if native.attends_in_windows():
+        window_attention_all(native)
     print("clean", *native.levels())
 
 
