@@ -443,7 +443,7 @@ void bind_window_attention(py::module_& module) {
       .def(py::init<py::ssize_t, const py::object&, const py::object&, const py::object&, const py::object&, int,
                     Cores>(),
            py::kw_only(), arg("tokens"), arg("padding"), arg("bias"), arg("places"), arg("regions"), arg("threads") = 1,
-           arg("cores") = Cores{})
+           arg("cores") = py::tuple())
       .def("run", &WindowAttention::run, arg("queries"), arg("keys"), arg("values"), arg("out"));
 }
 

@@ -35,17 +35,24 @@ void parallel_for(std::size_t items, std::size_t workers, const Body& body, cons
       fail();
     }
   };
+  // What is asked of a thread that has ended is done to the caller, so none ends before it has its cores.
+  std::atomic<bool> placed{false};
+  const auto help = [&](std::size_t worker) noexcept {
+    work(worker);
+    while (!placed) std::this_thread::yield();
+  };
   std::vector<std::thread> others;
   try {
     others.reserve(workers);
     const Cores beside = workers > 1 ? cores_beside(cores) : Cores{};
     for (std::size_t worker = 1; worker < workers; ++worker) {
-      others.emplace_back(work, worker);
+      others.emplace_back(help, worker);
       keep_on(others.back(), beside);
     }
   } catch (...) {
     fail();
   }
+  placed = true;
   work(0);
   for (std::thread& other : others) other.join();
   if (failure) std::rethrow_exception(failure);
