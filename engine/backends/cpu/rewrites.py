@@ -12,8 +12,8 @@ import numpy as np
 import openvino as ov
 from openvino import opset14 as ops
 
+from .find_windows import attend_in_windows, tokens_apart
 from .nodes import kind_of, known, made_by, only_reader, read_instead
-from .window_attention import attend_in_windows, tokens_apart
 
 __all__ = [
     "bound_long_products",

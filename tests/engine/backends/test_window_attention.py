@@ -14,7 +14,8 @@ from uperfuse.engine import _native
 from uperfuse.engine.agreement import relative_error
 from uperfuse.engine.backends.cpu import window_attention
 from uperfuse.engine.backends.cpu.compiling import compile_graph
-from uperfuse.engine.backends.cpu.window_attention import Windows, attend_in_windows
+from uperfuse.engine.backends.cpu.find_windows import attend_in_windows
+from uperfuse.engine.backends.cpu.window_attention import Windows
 
 D = 32
 ROUNDED = 3e-3
