@@ -1,106 +1,23 @@
-// The only file that knows Python: checks what comes in, releases the GIL, calls.
+#include "bindings.h"
+
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "classify.h"
-#include "cuda_driver.h"
-#include "cuda_graph.h"
-#include "date_layers.h"
-#include "dlpack.h"
 #include "levels.h"
 #include "prepare.h"
-#include "window_attention.h"
-
-namespace py = pybind11;
+#include "python_arrays.h"
 
 namespace uperfuse {
 namespace {
-
-std::string type_name(const py::object& object) {
-  return py::str(py::type::of(object).attr("__name__")).cast<std::string>();
-}
-
-py::array array_of(const py::object& object, const std::string& name) {
-  if (py::isinstance<py::array>(object)) return py::reinterpret_borrow<py::array>(object);
-  throw py::type_error(name + " is a " + type_name(object) + "; expected a numpy.ndarray");
-}
-
-std::string shape_text(const py::array& array) {
-  std::string text = "[";
-  for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
-    text += (axis ? ", " : "") + std::to_string(array.shape(axis));
-  }
-  return text + "]";
-}
-
-template <class T>
-void require_dtype(const py::array& array, const std::string& name, const std::string& expected) {
-  if (py::isinstance<py::array_t<T>>(array)) return;
-  throw py::type_error(name + " has dtype " + py::str(array.dtype()).cast<std::string>() + "; expected " + expected);
-}
-
-// `expected` describes all axes; a negative length there fits any.
-void require_shape(const py::array& array, const std::string& name, const std::vector<py::ssize_t>& lengths,
-                   const std::string& expected) {
-  bool fits = array.ndim() == static_cast<py::ssize_t>(lengths.size());
-  for (std::size_t axis = 0; fits && axis < lengths.size(); ++axis) {
-    const py::ssize_t length = array.shape(static_cast<py::ssize_t>(axis));
-    fits = lengths[axis] < 0 ? length > 0 : length == lengths[axis];
-  }
-  if (fits) return;
-  std::string wanted;
-  for (const py::ssize_t length : lengths) {
-    wanted += (wanted.empty() ? "" : ", ") + (length < 0 ? std::string("any") : std::to_string(length));
-  }
-  throw py::value_error(name + " has shape " + shape_text(array) + "; expected " + expected + " = [" + wanted +
-                        "], no axis empty");
-}
-
-// Stride of an axis in elements of T: any whole number, and 1 along the last axis.
-template <class T>
-std::ptrdiff_t stride_of(const py::array& array, const std::string& name, py::ssize_t axis) {
-  constexpr auto bytes = static_cast<py::ssize_t>(sizeof(T));
-  const bool last = axis == array.ndim() - 1;
-  const bool aligned = array.strides(axis) % bytes == 0 && reinterpret_cast<std::uintptr_t>(array.data()) % bytes == 0;
-  if (!aligned || (last && array.shape(axis) > 1 && array.strides(axis) != bytes)) {
-    throw py::value_error(name + " has a stride of " + std::to_string(array.strides(axis)) + " bytes along axis " +
-                          std::to_string(axis) + (aligned ? "" : " or is not aligned") + "; expected " +
-                          (last ? "" : "a multiple of ") + std::to_string(bytes) +
-                          "; pass numpy.ascontiguousarray of it");
-  }
-  return array.strides(axis) / bytes;
-}
-
-template <class T>
-T* writable(py::array& array, const std::string& name) {
-  if (!array.writeable()) throw py::value_error(name + " is read-only; expected an array that can be written");
-  return static_cast<T*>(array.mutable_data());
-}
-
-const Loops& loops_of(const std::optional<std::string>& level) {
-  std::string usable;
-  for (const Loops* loops : usable_levels()) {
-    if (!level || *level == loops->name) return *loops;
-    usable += (usable.empty() ? "" : ", ") + std::string(loops->name);
-  }
-  throw py::value_error("level is '" + *level + "'; expected one this processor runs: " + usable);
-}
-
-std::size_t thread_count(int threads) {
-  if (threads >= 1) return static_cast<std::size_t>(threads);
-  throw py::value_error("threads is " + std::to_string(threads) + "; expected at least 1");
-}
 
 // The arrays of an AxisResize, held while the GIL is released.
 struct AxisArrays {
@@ -278,268 +195,6 @@ std::int64_t prepare_arrays(const py::object& tile_object, const py::object& out
   return prepare(from, voids, channels.data(), channels.size(), to, loops, thread_total);
 }
 
-// An array whose elements lie one after the other.
-template <class T>
-const T* dense(const py::array& array, const std::string& name, const std::string& dtype,
-               const std::vector<py::ssize_t>& lengths, const std::string& expected) {
-  require_dtype<T>(array, name, dtype);
-  require_shape(array, name, lengths, expected);
-  if (array.flags() & py::array::c_style) return static_cast<const T*>(array.data());
-  throw py::value_error(name + " is not C-contiguous; pass numpy.ascontiguousarray of it");
-}
-
-const float* dense_floats(const py::array& array, const std::string& name, const std::vector<py::ssize_t>& lengths,
-                          const std::string& expected) {
-  return dense<float>(array, name, "float32", lengths, expected);
-}
-
-std::unique_ptr<DateLayers> make_date_layers(const std::optional<std::string>& level) {
-  return std::make_unique<DateLayers>(loops_of(level));
-}
-
-void append_layer(DateLayers& layers, const py::object& weight_object, const py::object& bias_object,
-                  const py::object& scale_object, const py::object& shift_object, py::ssize_t groups, float epsilon,
-                  bool residual) {
-  const py::array weight = array_of(weight_object, "weight");
-  const py::ssize_t before = layers.size() ? layers.out_channels(layers.size() - 1) : -1;
-  const float* weights = dense_floats(weight, "weight", {-1, before, 3, 3}, "[out, in, 3, 3]");
-  const py::ssize_t channels = weight.shape(0);
-  const py::array bias = array_of(bias_object, "bias");
-  const py::array scale = array_of(scale_object, "scale");
-  const py::array shift = array_of(shift_object, "shift");
-  if (groups < 1 || channels % groups != 0) {
-    throw py::value_error("groups is " + std::to_string(groups) + "; expected a divisor of " +
-                          std::to_string(channels) + " channels");
-  }
-  if (!std::isfinite(epsilon) || epsilon <= 0.0F) {
-    throw py::value_error("epsilon is " + std::to_string(epsilon) + "; expected a finite float32 above 0");
-  }
-  if (residual && weight.shape(1) != channels) {
-    throw py::value_error("residual is True for " + std::to_string(weight.shape(1)) + " channels in and " +
-                          std::to_string(channels) + " out; expected as many");
-  }
-  layers.append({weight.shape(1), channels, weights, dense_floats(bias, "bias", {channels}, "[out]"), groups, epsilon,
-                 dense_floats(scale, "scale", {channels}, "[out]"), dense_floats(shift, "shift", {channels}, "[out]"),
-                 residual});
-}
-
-void run_layers(const DateLayers& layers, const py::object& pixels_object, const py::object& mask_object,
-                const std::map<std::size_t, py::object>& out, int threads) {
-  const std::size_t thread_total = thread_count(threads);
-  if (layers.size() == 0) throw py::value_error("there are no layers; append some first");
-  const py::array pixels = array_of(pixels_object, "pixels");
-  const py::array mask = array_of(mask_object, "mask");
-  const float* first = dense_floats(pixels, "pixels", {-1, layers.in_channels(), -1, -1}, "[T, C, Y, X]");
-  const float* kept = dense_floats(mask, "mask", {pixels.shape(0)}, "[T]");
-  if (pixels.shape(2) < 2 || pixels.shape(3) < 2) {
-    throw py::value_error("pixels has shape " + shape_text(pixels) + "; expected at least 2 x 2 px, for borders are " +
-                          "reflected");
-  }
-  std::vector<LayerOutput> outputs;
-  std::vector<py::array> held;
-  for (const auto& [layer, object] : out) {
-    const std::string name = "out[" + std::to_string(layer) + "]";
-    if (layer >= layers.size()) {
-      throw py::value_error(name + " is of no layer; expected 0 to " + std::to_string(layers.size() - 1));
-    }
-    py::array& array = held.emplace_back(array_of(object, name));
-    require_dtype<float>(array, name, "float32");
-    require_shape(array, name, {pixels.shape(0), layers.out_channels(layer), pixels.shape(2), pixels.shape(3)},
-                  "[T, out, Y, X]");
-    constexpr auto bytes = static_cast<py::ssize_t>(sizeof(float));
-    if (array.strides(2) != array.shape(3) * array.strides(3) || array.strides(0) % bytes || array.strides(1) % bytes ||
-        array.strides(3) % bytes) {
-      throw py::value_error(name + " has rows that do not follow each other; expected pixels at one distance");
-    }
-    outputs.push_back({layer, writable<float>(array, name), array.strides(0) / bytes, array.strides(1) / bytes,
-                       array.strides(3) / bytes});
-  }
-  const py::gil_scoped_release release;
-  layers.run({first, kept, pixels.shape(0), pixels.shape(2), pixels.shape(3)}, outputs, thread_total);
-}
-
-void bind_date_layers(py::module_& module) {
-  using py::arg;
-  py::class_<DateLayers>(module, "DateLayers")
-      .def(py::init(&make_date_layers), py::kw_only(), arg("level") = py::none())
-      .def("append", &append_layer, py::kw_only(), arg("weight"), arg("bias"), arg("scale"), arg("shift"),
-           arg("groups"), arg("epsilon"), arg("residual") = false)
-      .def("run", &run_layers, arg("pixels"), py::kw_only(), arg("mask"), arg("out"), arg("threads") = 1);
-}
-
-// Attention in the windows of one image, for Python.
-class WindowAttention {
- public:
-  WindowAttention(py::ssize_t tokens, const py::object& padding_object, const py::object& bias_object,
-                  const py::object& places_object, const py::object& regions_object, int threads, Cores cores)
-      : threads_(thread_count(threads)), cores_(std::move(cores)) {
-    if (!attends_in_windows())
-      throw std::runtime_error(
-          "this processor does not multiply bf16 in AVX-512, or has AMX; see attends_in_windows()");
-    const py::array bias = array_of(bias_object, "bias");
-    const py::array padding = array_of(padding_object, "padding");
-    const py::array places = array_of(places_object, "places");
-    const py::array regions = array_of(regions_object, "regions");
-    const auto* place = dense<std::int32_t>(places, "places", "int32", {-1, -1}, "[windows, N]");
-    const py::ssize_t N = places.shape(1);
-    if (N > kMaxWindowTokens) {
-      throw py::value_error("places has shape " + shape_text(places) + "; expected windows of at most 256 tokens");
-    }
-    const auto* biases = dense<float>(bias, "bias", "float32", {-1, N, padded_window(N)}, "[heads, N, padded N]");
-    const py::ssize_t channels = bias.shape(0) * kHeadChannels;
-    const float* paddings = dense_floats(padding, "padding", {2, channels}, "[2, 32 per head]");
-    const auto* region = dense<std::int32_t>(regions, "regions", "int32", {places.shape(0), N}, "[windows, N]");
-    windows_ = {tokens,
-                bias.shape(0),
-                places.shape(0),
-                N,
-                std::vector<std::uint16_t>(static_cast<std::size_t>(padding.size())),
-                {biases, biases + bias.size()},
-                {place, place + places.size()},
-                {region, region + regions.size()}};
-    std::transform(paddings, paddings + padding.size(), windows_.padding.begin(), rounded_to_bf16);
-    for (const std::int32_t at : windows_.places) {
-      if (at >= 0 && at <= tokens) continue;
-      throw py::value_error("places holds " + std::to_string(at) + "; expected 0 to " + std::to_string(tokens - 1) +
-                            ", or " + std::to_string(tokens) + " for none");
-    }
-  }
-
-  void run(const py::object& queries, const py::object& keys, const py::object& values, const py::object& out_object) {
-    py::array out = array_of(out_object, "out");
-    rows(out, "out");
-    const AttentionRows all{rows(array_of(queries, "queries"), "queries"), rows(array_of(keys, "keys"), "keys"),
-                            rows(array_of(values, "values"), "values"),
-                            static_cast<std::uint16_t*>(out.mutable_data())};
-    const py::gil_scoped_release release;
-    attend_in_windows(windows_, all, threads_, cores_);
-  }
-
- private:
-  // NumPy has no bf16; what holds its bits has another type of two bytes.
-  static const std::uint16_t* bf16_bits(const py::array& array, const std::string& name,
-                                        const std::vector<py::ssize_t>& lengths, const std::string& expected) {
-    if (array.itemsize() != 2) {
-      throw py::type_error(name + " has dtype " + py::str(array.dtype()).cast<std::string>() + "; expected bf16");
-    }
-    require_shape(array, name, lengths, expected);
-    if (array.flags() & py::array::c_style) return static_cast<const std::uint16_t*>(array.data());
-    throw py::value_error(name + " is not C-contiguous; pass numpy.ascontiguousarray of it");
-  }
-
-  const std::uint16_t* rows(const py::array& array, const std::string& name) const {
-    return bf16_bits(array, name, {1, windows_.tokens, windows_.heads * kHeadChannels}, "[1, T, C]");
-  }
-
-  Windows windows_;
-  std::size_t threads_;
-  Cores cores_;
-};
-
-void bind_window_attention(py::module_& module) {
-  using py::arg;
-  module.def("attends_in_windows", &attends_in_windows);
-  py::class_<WindowAttention>(module, "WindowAttention")
-      .def(py::init<py::ssize_t, const py::object&, const py::object&, const py::object&, const py::object&, int,
-                    Cores>(),
-           py::kw_only(), arg("tokens"), arg("padding"), arg("bias"), arg("places"), arg("regions"), arg("threads") = 1,
-           arg("cores") = py::tuple())
-      .def("run", &WindowAttention::run, arg("queries"), arg("keys"), arg("values"), arg("out"));
-}
-
-// `CudaError` of Python: a RuntimeError with the driver's code and the name of the call.
-void bind_cuda_error(py::module_& module) {
-  PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<py::object> type;
-  type.call_once_and_store_result([&] {
-    const std::string name = module.attr("__name__").cast<std::string>() + ".CudaError";
-    return py::reinterpret_steal<py::object>(PyErr_NewException(name.c_str(), PyExc_RuntimeError, nullptr));
-  });
-  module.attr("CudaError") = type.get_stored();
-  py::register_exception_translator([](std::exception_ptr thrown) {
-    try {
-      std::rethrow_exception(thrown);
-    } catch (const CudaError& error) {
-      const py::object& raised = type.get_stored();
-      const py::object made = raised(error.what());
-      made.attr("code") = error.code();
-      made.attr("call") = error.call();
-      PyErr_SetObject(raised.ptr(), made.ptr());
-    }
-  });
-}
-
-// An array of another library, kept until this goes.
-class BorrowedArray {
- public:
-  explicit BorrowedArray(DlManaged* managed) : managed_(managed) {}
-  BorrowedArray(const BorrowedArray&) = delete;
-  BorrowedArray& operator=(const BorrowedArray&) = delete;
-  ~BorrowedArray() { drop(managed_); }
-
-  const DlTensor& tensor() const { return managed_->tensor; }
-
- private:
-  DlManaged* managed_;
-};
-
-constexpr const char* kCapsule = "dltensor";
-constexpr const char* kUsedCapsule = "used_dltensor";
-
-py::object lend_array(std::uint64_t address, const std::vector<std::int64_t>& shape, std::uint8_t code,
-                      std::uint8_t bits, std::int32_t device_type, std::int32_t ordinal, const py::object& owner) {
-  PyObject* const kept = owner.ptr();
-  Py_INCREF(kept);
-  // the last user may be a thread that knows nothing of Python
-  const auto release = [kept] {
-    const py::gil_scoped_acquire locked;
-    Py_DECREF(kept);
-  };
-  DlManaged* const managed = make_managed(address, shape, {code, bits, 1}, {device_type, ordinal}, release);
-  const auto unused = [](PyObject* capsule) {
-    if (PyCapsule_IsValid(capsule, kCapsule)) drop(static_cast<DlManaged*>(PyCapsule_GetPointer(capsule, kCapsule)));
-  };
-  return py::reinterpret_steal<py::object>(PyCapsule_New(managed, kCapsule, unused));
-}
-
-std::unique_ptr<BorrowedArray> borrow_array(const py::object& capsule) {
-  if (!PyCapsule_IsValid(capsule.ptr(), kCapsule)) {
-    throw py::value_error("got something that is no unused DLPack capsule, expected what __dlpack__ gives");
-  }
-  auto* const managed = static_cast<DlManaged*>(PyCapsule_GetPointer(capsule.ptr(), kCapsule));
-  PyCapsule_SetName(capsule.ptr(), kUsedCapsule);
-  return std::make_unique<BorrowedArray>(managed);
-}
-
-void bind_dlpack(py::module_& module) {
-  using py::arg;
-  py::class_<BorrowedArray>(module, "BorrowedArray").def("describe", [](const BorrowedArray& array) {
-    const DlTensor& tensor = array.tensor();
-    const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(tensor.data) + tensor.byte_offset;
-    const std::vector<std::int64_t> shape(tensor.shape, tensor.shape + tensor.axes);
-    return py::make_tuple(address, py::tuple(py::cast(shape)),
-                          py::make_tuple(tensor.type.code, tensor.type.bits, tensor.type.lanes),
-                          py::make_tuple(tensor.device.type, tensor.device.ordinal), is_dense(tensor));
-  });
-  module.def("lend_array", &lend_array, arg("address"), py::kw_only(), arg("shape"), arg("code"), arg("bits"),
-             arg("device_type"), arg("ordinal"), arg("owner"));
-  module.def("borrow_array", &borrow_array, arg("capsule"));
-}
-
-void bind_cuda(py::module_& module) {
-  using py::arg;
-  using Released = py::call_guard<py::gil_scoped_release>;
-  bind_cuda_error(module);
-  module.def("cuda_driver_version", &cuda_driver_version);
-  module.def("cuda_pop_context", &cuda_pop_context);
-  module.def("cuda_release_primary_context", &cuda_release_primary_context, arg("device"));
-  py::class_<CudaGraph>(module, "CudaGraph")
-      .def_static("capture_begin", &CudaGraph::capture_begin, arg("stream"), Released())
-      .def_static("capture_end", &CudaGraph::capture_end, arg("stream"), Released())
-      .def_static("capture_abort", &CudaGraph::capture_abort, arg("stream"), Released())
-      .def("launch", &CudaGraph::launch, arg("stream"), Released())
-      .def("close", &CudaGraph::close, Released());
-}
-
 py::tuple level_names() {
   py::list names;
   for (const Loops* loops : usable_levels()) names.append(loops->name);
@@ -550,6 +205,7 @@ py::tuple level_names() {
 }  // namespace uperfuse
 
 PYBIND11_MODULE(_native, module) {
+  namespace py = pybind11;
   using py::arg;
   module.doc() = "CPU hot loops and CUDA graphs of uperfuse.engine; _native.pyi describes each name.";
   module.def("classify", &uperfuse::classify_arrays, arg("logits"), py::kw_only(), arg("rows"), arg("columns"),
@@ -557,8 +213,6 @@ PYBIND11_MODULE(_native, module) {
   module.def("prepare", &uperfuse::prepare_arrays, arg("tile"), py::kw_only(), arg("out"), arg("band"), arg("minus"),
              arg("mean"), arg("std"), arg("void") = py::none(), arg("threads") = 1, arg("level") = py::none());
   module.def("levels", &uperfuse::level_names);
-  uperfuse::bind_date_layers(module);
-  uperfuse::bind_window_attention(module);
+  uperfuse::bind_layers(module);
   uperfuse::bind_cuda(module);
-  uperfuse::bind_dlpack(module);
 }

@@ -174,6 +174,16 @@ def test_wrong_rows_are_refused(change, error, message):
         attention.run(image.query, change(image.key), image.value, np.empty_like(image.query))
 
 
+@needs_bf16
+def test_results_are_not_written_where_nothing_may_be():
+    image = Image(N=16, heads=2, windows=2)
+    attention = _native.WindowAttention(tokens=image.tokens, **image.tables())
+    out = np.empty_like(image.query)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="out is read-only; expected an array that can be written"):
+        attention.run(image.query, image.key, image.value, out)
+
+
 @pytest.mark.skipif(_native.attends_in_windows(), reason="the processor can")
 def test_processors_without_bf16_say_so():
     image = Image(N=16, heads=2, windows=2)
